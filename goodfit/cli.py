@@ -1,0 +1,144 @@
+"""The command line: parse, call one function, print. One function a verb."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="goodfit",
+    help="Train a neural network well with one command.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one recipe key; repeatable.")]
+
+
+@app.command()
+def train(
+    source: Annotated[str, typer.Argument(help="digits, iris, cifar10 ...; a folder of images; a .csv, .tsv, .parquet or .txt file.")],
+    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A recipe file (TOML).")] = None,
+    sets: SetOption = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; runs/NAME-N unless said.")] = None,
+    time: Annotated[str | None, typer.Option(help="Of a series: the column of time stamps.")] = None,
+    horizon: Annotated[int | None, typer.Option(help="Of a series: how many rows ahead to forecast.")] = None,
+    test: Annotated[str | None, typer.Option(help="A file that is the test part (kept locked until goodfit test).")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the plan and print every value of it.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="With --dry-run: print the model's table of layers too.")] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the fastest there is unless said.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Warnings and the result only.")] = False,
+) -> None:
+    """Train a network on SOURCE and explain the result. The same command goes on with a run that was interrupted."""
+    from goodfit import job
+    from goodfit.recipe import Recipe, parse_set
+    from goodfit.screen import Screen
+
+    asked = Recipe.read(recipe) if recipe else Recipe()
+    changes: dict[str, Any] = {}
+    for one in sets or []:
+        changes |= parse_set(one)
+    if test is not None:
+        changes["data.test_source"] = test
+    asked = asked.patched(changes) if changes else asked
+    screen = Screen(quiet=quiet)
+    if dry_run:
+        job.dry_run(source, target=target, recipe=asked, time=time, horizon=horizon, device=device, screen=screen, layers=layers)
+        return
+    job.train(source, target=target, recipe=asked, time=time, horizon=horizon, out=out, device=device, screen=screen)
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    new: Annotated[str, typer.Argument(help="New data in the form the run was trained on; a prompt for a language model.")],
+    out: Annotated[Path | None, typer.Option(help="Write the predictions to this .csv or .parquet file.")] = None,
+    tokens: Annotated[int, typer.Option(help="Language: how many tokens to write.")] = 300,
+    temperature: Annotated[float, typer.Option(help="Language: how daring to draw them.")] = 0.8,
+) -> None:
+    """Predict for new data with the best weights of RUN."""
+    from goodfit.run import Run
+    from goodfit.store import write_table
+
+    frame = Run(run).predict(new, tokens=tokens, temperature=temperature)
+    if out is not None:
+        write_table(out, frame)
+        print(f"{len(frame):,} predictions written to {out}")
+    elif list(frame.columns) == ["prediction"] and len(frame) == 1:
+        print(frame["prediction"].iloc[0])
+    else:
+        print(frame.head(20).to_string())
+        if len(frame) > 20:
+            print(f"... {len(frame):,} rows; write them all with --out predictions.csv")
+
+
+@app.command()
+def test(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    source: Annotated[str | None, typer.Option(help="Where the data lies now, if it moved.")] = None,
+) -> None:
+    """Open the locked test part of RUN and evaluate on it. Openings are counted."""
+    from goodfit.run import Run
+    from goodfit.screen import Screen
+
+    opened = Run(run)
+    Screen().test(opened.test(source), opened.folder)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+    """Write the report of RUN anew and say where it is."""
+    from goodfit.run import Run
+
+    print(Run(run).report())
+
+
+@app.command()
+def explain(name: Annotated[str, typer.Argument(help="A recipe key, technique, model, metric or rule.")]) -> None:
+    """Show the page of NAME: what it does, its formula and source, when it helps and when it hurts."""
+    from goodfit.explain import explain as page
+
+    print(page(name))
+
+
+@app.command("list")
+def list_names() -> None:
+    """Show every name that a recipe may hold and that can be explained."""
+    from goodfit.explain import listing
+    from goodfit.screen import Screen
+
+    Screen().rows((slot, "  ".join(names)) for slot, names in listing())
+
+
+def main() -> None:
+    """Run the command line: a user's mistake is one clear line and exit code 2, never a traceback."""
+    from goodfit.errors import GoodfitError
+
+    try:
+        app(standalone_mode=False)
+    except GoodfitError as error:
+        code = int(getattr(error, "code", 2))
+        print(f"goodfit: {error}", file=sys.stderr)
+        sys.exit(code)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        print("goodfit: stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        import click
+
+        if isinstance(error, click.ClickException):
+            error.show()
+            sys.exit(2)
+        raise

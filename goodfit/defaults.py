@@ -1,0 +1,212 @@
+"""Default recipes: for each kind of data, every value with the reason for it and where it comes from.
+
+"trial" as a source means: chosen on the validation part of the data sets in ``bench/``, results in ``bench/RESULTS.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from goodfit.data.data import Data
+    from goodfit.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One resolved value, why it was chosen, and the source of that reason."""
+
+    value: Any
+    reason: str
+    source: str
+
+
+Rows = dict[str, Choice]
+
+_EVERYWHERE = {
+    "init.name": ("auto", "the variance that fits the model's activation", "He et al. 2015; Glorot and Bengio 2010"),
+    "sampling.name": ("shuffle", "a new keyed order every epoch", "goodfit.keyed"),
+    "gradient.name": ("plain", "the batch fits in memory", "-"),
+    "average.name": ("none", "not part of this default", "-"),
+    "transfer.name": ("none", "trained from nothing", "-"),
+    "stopping.name": ("none", "the schedule ends where the run ends", "trial"),
+    "seed": (0, "any number; change it to see the spread", "-"),
+    "nonfinite": ("stop", "a broken loss should be seen, not trained on", "-"),
+}
+
+
+def defaults(data: Data, recipe: Recipe, custom_model: str = "") -> Rows:
+    """The default of every key that differs from its class's own default, for this data and the model asked for."""
+    asked = recipe.flat()
+    kind = data.spec.kind
+    by_kind = {
+        "image": _image,
+        "table": _table,
+        "text": _text,
+        "language": _language,
+        "series": _series,
+        "tensor": _tensor,
+    }
+    rows = _rows(_EVERYWHERE) | by_kind[kind](data)
+    name = custom_model or asked.get("model.name", rows["model.name"].value)
+    if custom_model or name != rows["model.name"].value:
+        rows = rows | _general(data, str(name))
+        rows = {k: v for k, v in rows.items() if not k.startswith("model.") or k == "model.name"}
+    return rows | _loss(data, asked)
+
+
+def _rows(values: Mapping[str, tuple[Any, str, str]]) -> Rows:
+    return {key: Choice(*one) for key, one in values.items()}
+
+
+def _loss(data: Data, asked: Mapping[str, Any]) -> Rows:
+    if data.task.kind in ("classification", "language"):
+        return _rows({"loss.name": ("cross_entropy", "classes that exclude each other", "foundations")})
+    return _rows({"loss.name": ("mse", "the mean is what RMSE rewards; targets are standardised", "foundations")})
+
+
+def _image(data: Data) -> Rows:
+    channels, height, width = data.spec.shape
+    side, samples = min(height, width), len(data.train)
+    rows = _rows(_mirror(data))
+    if side >= 24 and height * width <= 64 * 64 and samples >= 2000:
+        return rows | _fast_image(data)
+    pad = max(1, side // 8)
+    epochs = _epochs_for(samples, 100_000 if side <= 16 else 30_000, low=12, high=80)
+    small = side <= 64
+    return rows | _rows(
+        {
+            "model.name": ("cnn", "small images, few of them", "trial") if small else ("resnet", "larger images", "He et al. 2016"),
+            **({"model.width": (64, "small images leave room for channels", "trial")} if side <= 16 else {}),
+            **({"model.depth": (2 if side <= 16 else 3, f"{side} pixels halve that often", "-")} if small else {}),
+            "batch.crop": (True, "a shift does not change what is seen", "documents, training techniques Q3"),
+            "batch.crop.padding": (pad, f"an eighth of {side} pixels", "He et al. 2016: 4 of 32"),
+            "loss.label_smoothing": (0.1, "less certain, better calibrated", "Szegedy et al. 2016"),
+            "optimizer.name": ("adamw", "few images: no time to tune SGD", "trial"),
+            "optimizer.lr": (3e-3, "with a norm in every block", "trial"),
+            "optimizer.weight_decay": (0.05, "published values for AdamW lie at .05 to .1", "TECHNIQUES M10"),
+            "schedule.name": ("cosine", "warm-up, then cosine to zero", "Loshchilov and Hutter 2017"),
+            "schedule.warmup": ("10%", "the norms' statistics settle first", "trial"),
+            "average.name": ("ema", "smoother than the last weights", "trial"),
+            "average.decay": (0.99, "remembers about 100 steps", "trial"),
+            "batch_size": (64 if samples < 10_000 else 128, f"{samples:,} images", "trial"),
+            "epochs": (f"{epochs} epochs", f"{samples:,} images", "trial"),
+        }
+    )
+
+
+def _mirror(data: Data) -> dict[str, tuple[Any, str, str]]:
+    """Flip where a mirrored image means the same: not for digits and letters."""
+    if all(len(name.strip()) == 1 for name in data.task.classes):
+        return {}
+    return {"batch.flip": (True, "a mirrored image means the same", "documents, training techniques Q3")}
+
+
+def _fast_image(data: Data) -> Rows:
+    source = "Jordan 2024, airbench"
+    return _rows(
+        {
+            "model.name": ("fastnet", "most accuracy for the time on small images", "trial"),
+            "batch.crop": (True, "a shift does not change what is seen", source),
+            "batch.crop.padding": (2, "as published", source),
+            "loss.label_smoothing": (0.2, "as published", source),
+            "optimizer.name": ("sgd", "as published", source),
+            "optimizer.lr": (11.5 / 1024, "per sample, times the batch", source),
+            "optimizer.momentum": (0.85, "as published", source),
+            "optimizer.weight_decay": (0.0153, "as published", source),
+            "schedule.name": ("triangle", "as published", source),
+            "batch_size": (512, "as fast as larger ones on a CPU", "trial"),
+            "epochs": ("10 epochs", "ten minutes on two cores", "trial"),
+        }
+    )
+
+
+def _table(data: Data) -> Rows:
+    samples = len(data.train)
+    epochs = _epochs_for(samples, 250_000, low=8, high=200)
+    size = 256 if samples > 10_000 else 128 if samples > 2000 else 32
+    rows = {
+        "model.name": ("tabular", "an ensemble in one model, level with boosted trees", "trial; Gorishniy et al. 2024"),
+        "optimizer.name": ("adamw", "columns differ in scale and frequency", "trial"),
+        "optimizer.lr": (5e-3 if samples > 10_000 else 2e-3, "best on validation", "trial"),
+        "optimizer.weight_decay": (3e-4, "as published for TabM", "Gorishniy et al. 2024"),
+        "schedule.name": ("cosine", "ends where the run ends", "trial"),
+        "batch_size": (size, f"{samples:,} rows", "trial"),
+        "epochs": (f"{epochs} epochs", f"{samples:,} rows", "trial"),
+    }
+    return _rows(rows)
+
+
+def _text(data: Data) -> Rows:
+    return _rows(
+        {
+            "model.name": ("bag", "on thousands of texts counted words beat deeper nets trained from nothing", "trial"),
+            "optimizer.name": ("adamw", "rare words need steps as large as common ones", "trial"),
+            "optimizer.lr": (3e-3, "best on validation", "trial"),
+            "schedule.name": ("cosine", "ends where the run ends", "trial"),
+            "batch_size": (64, "thousands of texts", "trial"),
+            "epochs": ("10 epochs", "by then validation has stopped gaining", "trial"),
+        }
+    )
+
+
+def _language(data: Data) -> Rows:
+    return _rows(
+        {
+            "model.name": ("transformer", "decoder", "Vaswani et al. 2017"),
+            "optimizer.name": ("adamw", "the usual choice for transformers", "documents, optimisation Q14"),
+            "optimizer.lr": (2e-3, "best on validation", "trial"),
+            "optimizer.beta2": (0.99, "small batches", "nanoGPT"),
+            "optimizer.weight_decay": (0.1, "as published", "nanoGPT"),
+            "schedule.name": ("cosine", "warm-up, then cosine", "nanoGPT"),
+            "schedule.warmup": ("100 steps", "as published", "nanoGPT"),
+            "clip.norm": (1.0, "as published", "nanoGPT"),
+            "batch_size": (16, "many steps matter more than large ones", "trial"),
+            "epochs": ("2000 steps", "five minutes on two cores", "trial"),
+        }
+    )
+
+
+def _series(data: Data) -> Rows:
+    return _rows(
+        {
+            "model.name": ("dlinear", "hard to beat on single series", "Zeng et al. 2023"),
+            "optimizer.name": ("adamw", "-", "trial"),
+            "optimizer.lr": (1e-3, "best on validation", "trial"),
+            "schedule.name": ("cosine", "ends where the run ends", "trial"),
+            "batch_size": (64, "thousands of windows", "trial"),
+            "epochs": ("30 epochs", "best on validation", "trial"),
+        }
+    )
+
+
+def _tensor(data: Data) -> Rows:
+    return _rows({"model.name": ("mlp", "plain numbers without known structure", "-")}) | _general(data, "mlp")
+
+
+def _general(data: Data, model: str) -> Rows:
+    """The recipe for a model nothing is known about."""
+    source = "AlgoPerf self-tuning baseline (Dahl et al. 2023)"
+    size = 32 if len(data.train) < 1000 else 64 if len(data.train) < 10_000 else 128
+    epochs = _epochs_for(len(data.train), 20_000 * (1 if data.spec.kind != "image" else 5), low=10, high=60)
+    return _rows(
+        {
+            "optimizer.name": ("nadamw", "one setting that did well on eight different workloads", source),
+            "optimizer.lr": (1.749e-3, "as published", source),
+            "optimizer.beta1": (0.9327, "as published", source),
+            "optimizer.beta2": (0.9955, "as published", source),
+            "optimizer.weight_decay": (0.0812, "as published", source),
+            "schedule.name": ("cosine", "warm-up, then cosine to zero", source),
+            "schedule.warmup": ("2%", "as published", source),
+            "clip.norm": (1.0, "keeps a rare large gradient from undoing the run", "Pascanu et al. 2013"),
+            "batch_size": (size, "small data needs more steps than samples", "trial"),
+            "epochs": (f"{epochs} epochs", f"{len(data.train):,} samples", "trial"),
+            "stopping.name": ("patience", "nothing is known about how long this model wants", "trial"),
+        }
+    )
+
+
+def _epochs_for(samples: int, seen: int, *, low: int, high: int) -> int:
+    return max(low, min(high, round(seen / max(samples, 1))))

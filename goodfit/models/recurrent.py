@@ -1,0 +1,194 @@
+"""Recurrent networks: one hidden state carried along a text, a token stream or a series."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from goodfit.errors import ModelError
+from goodfit.models.layers import lengths_of, small_head
+from goodfit.models.weights import GeneratorFor, normal_
+from goodfit.technique import Chance, Count, technique
+from goodfit.types import InputSpec
+
+Pool = Literal["last", "mean", "max"]
+
+
+@technique("model")
+class Rnn:
+    """A plain recurrent network: ``h_t = tanh(W x_t + U h_{t-1} + b)``.
+
+    Source: Elman (1990). Forgets within tens of steps, because its gradient is a product of one factor per step;
+    ``lstm`` and ``gru`` carry it further. Takes text, language and series.
+
+    width: size of the state. depth: layers on top of one another. embedding: numbers per token (text and language).
+    bidirectional: read a text in both directions (never language or series). pool: how the states of a text become
+    one row. truncate: tokens or time steps after which the gradient is cut (truncated back-propagation; 0: never);
+    the state itself is carried on.
+    """
+
+    width: Count = 128
+    depth: Count = 1
+    embedding: Count = 128
+    dropout: Chance = 0.2
+    bidirectional: bool = True
+    pool: Pool = "max"
+    truncate: int = 0
+
+    def build(self, spec: InputSpec, outputs: int) -> nn.Module:
+        """The model for inputs like ``spec`` and ``outputs`` logits. Raises ModelError for images, tables and
+        tensors."""
+        return _recurrent("rnn", nn.RNN, self, spec, outputs)
+
+
+@technique("model")
+class Lstm:
+    """A long short-term memory: a cell that gates write to, clear and read.
+
+    ``i, f, o = sigmoid(W x_t + U h_{t-1} + b)`` (one each), ``g = tanh(...)``; ``c_t = f c_{t-1} + i g``; ``h_t = o
+    tanh(c_t)``. Source: Hochreiter and Schmidhuber (1997), forget gate by Gers et al. (2000); its bias starts at 1
+    (Jozefowicz et al., 2015). Takes text (both directions, packed so that padding is never read), language and
+    series.
+
+    Settings as for ``rnn``.
+    """
+
+    width: Count = 128
+    depth: Count = 1
+    embedding: Count = 128
+    dropout: Chance = 0.2
+    bidirectional: bool = True
+    pool: Pool = "max"
+    truncate: int = 0
+
+    def build(self, spec: InputSpec, outputs: int) -> nn.Module:
+        """The model for inputs like ``spec`` and ``outputs`` logits. Raises ModelError for images, tables and
+        tensors."""
+        return _recurrent("lstm", nn.LSTM, self, spec, outputs)
+
+
+@technique("model")
+class Gru:
+    """A gated recurrent unit: two gates and no separate cell, three quarters of an LSTM's weights.
+
+    ``r, z = sigmoid(W x_t + U h_{t-1} + b)``; ``n = tanh(W_n x_t + b_n + r (U_n h_{t-1} + c_n))``; ``h_t = (1 - z) n
+    + z h_{t-1}``. Source: Cho et al. (2014), with the reset gate after the matrix product, as cuDNN and PyTorch have
+    it. Takes text, language and series.
+
+    Settings as for ``rnn``.
+    """
+
+    width: Count = 128
+    depth: Count = 1
+    embedding: Count = 128
+    dropout: Chance = 0.2
+    bidirectional: bool = True
+    pool: Pool = "max"
+    truncate: int = 0
+
+    def build(self, spec: InputSpec, outputs: int) -> nn.Module:
+        """The model for inputs like ``spec`` and ``outputs`` logits. Raises ModelError for images, tables and
+        tensors."""
+        return _recurrent("gru", nn.GRU, self, spec, outputs)
+
+
+class Recurrent(nn.Module):
+    """Embedding or input, recurrent layers, pooling, head; see ``Rnn``."""
+
+    def __init__(
+        self,
+        spec: InputSpec,
+        outputs: int,
+        *,
+        cell: type[nn.RNNBase],
+        width: int,
+        depth: int,
+        embedding: int,
+        dropout: float,
+        bidirectional: bool,
+        pool: Pool,
+        truncate: int,
+    ) -> None:
+        super().__init__()
+        self.kind, self.pool, self.truncate = spec.kind, pool, truncate
+        both = bidirectional and spec.kind == "text"
+        words = spec.kind in ("text", "language")
+        self.embedding = (
+            nn.Embedding(spec.vocabulary, embedding, padding_idx=0 if spec.kind == "text" else None) if words else None
+        )
+        size = embedding if words else spec.shape[1]
+        between = dropout if depth > 1 else 0.0
+        made: Any = cell
+        self.cell: nn.RNNBase = made(size, width, depth, batch_first=True, bidirectional=both, dropout=between)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width * (2 if both else 1), outputs)
+
+    def initialise(self, generator_for: GeneratorFor) -> None:
+        """Unit embeddings, so that gates are not blind to the input; a small head."""
+        if self.embedding is not None:
+            normal_(self.embedding.weight, 1.0, generator=generator_for("embedding.weight"))
+            if self.embedding.padding_idx is not None:
+                nn.init.zeros_(self.embedding.weight[0].detach())
+        small_head(self.head, generator_for("head.weight"))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Tokens ``(batch, length)`` or a series ``(batch, lookback, channels)`` to logits.
+
+        Returns ``(batch, outputs)``, or ``(batch, length, outputs)`` for language.
+        """
+        if self.kind == "text":
+            return torch.as_tensor(self.head(self.dropout(self._read(inputs))))
+        steps = self.dropout(self.embedding(inputs)) if self.embedding is not None else inputs
+        states = self._run(steps)
+        return torch.as_tensor(self.head(self.dropout(states if self.kind == "language" else states[:, -1])))
+
+    def _run(self, steps: Tensor) -> Tensor:
+        if not self.truncate or not self.training:
+            return torch.as_tensor(self.cell(steps)[0])
+        pieces, state = [], None
+        for piece in torch.split(steps, self.truncate, 1):
+            states, state = self.cell(piece, state)
+            state = tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
+            pieces.append(states)
+        return torch.cat(pieces, 1)
+
+    def _read(self, tokens: Tensor) -> Tensor:
+        assert self.embedding is not None
+        lengths = lengths_of(tokens)
+        tokens = tokens[:, : int(lengths.max())]
+        packed = nn.utils.rnn.pack_padded_sequence(
+            self.dropout(self.embedding(tokens)), lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        states, last = self.cell(packed)
+        if self.pool == "last":
+            final = last[0] if isinstance(last, tuple) else last
+            return torch.cat([final[-2], final[-1]], 1) if self.cell.bidirectional else torch.as_tensor(final[-1])
+        if self.pool == "max":
+            states, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True, padding_value=float("-inf"))
+            return torch.as_tensor(states.amax(1))
+        states, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True)
+        return torch.as_tensor(states.sum(1) / lengths[:, None])
+
+
+def _recurrent(
+    name: str, cell: type[nn.RNNBase], settings: Rnn | Lstm | Gru, spec: InputSpec, outputs: int
+) -> nn.Module:
+    if spec.kind not in ("text", "language", "series"):
+        raise ModelError(
+            f"model '{name}' takes text, language and series, but the data is {spec.kind}; use model.name = "
+            + ("'resnet'" if spec.kind == "image" else "'mlp'")
+        )
+    return Recurrent(
+        spec,
+        outputs,
+        cell=cell,
+        width=settings.width,
+        depth=settings.depth,
+        embedding=settings.embedding,
+        dropout=settings.dropout,
+        bidirectional=settings.bidirectional,
+        pool=settings.pool,
+        truncate=settings.truncate,
+    )

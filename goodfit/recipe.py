@@ -1,0 +1,350 @@
+"""The Recipe: everything that was asked of a run, as plain values.
+
+A recipe is sparse. What it leaves out is chosen by `goodfit.plan.resolve`, with a reason for each value. Keys are dotted, the
+same in a file, on the command line, in a finding's fix and in a search space: ``optimizer.lr = 3e-4``.
+
+Three shapes of slot::
+
+    one of    [optimizer] name = "adamw", lr = 3e-4         one technique, chosen by name
+    many      [batch.mixup] alpha = 0.2                     any number, each a table (true: defaults, false: off)
+    section   [clip] norm = 1.0                             one fixed set of settings
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from goodfit.errors import RecipeError, nearest
+from goodfit.technique import Chance, Count, Span, problems_with, settings_of, technique
+from goodfit.techniques import TABLE as TECHNIQUES
+
+
+@technique("task")
+class TaskSettings:
+    """What is to be predicted: told from the target unless said here.
+
+    kind: ``classification``, ``regression``, ``language`` or ``forecast``.
+    positive: of two classes, the one whose probability is meant; the rarer one unless said.
+    """
+
+    kind: Literal["auto", "classification", "regression", "language", "forecast"] = "auto"
+    positive: str | None = None
+
+
+@technique("data")
+class DataSettings:
+    """Which columns, how they are split and how they are turned into tensors.
+
+    target: the column to predict; the last one, or one called target, label, class or y, unless said.
+    time, horizon, lookback: of a series: the column of time stamps, how many rows ahead, how many rows back.
+    groups: a column whose values must not be torn apart by the split (patients, users, documents).
+    ignore: columns to leave out.
+    valid, test: shares of the rows (default 0.15 and 0.15); parts that the source brings along are kept.
+    test_source: a file or folder that is the test part; then nothing of SOURCE is set aside for testing.
+    tokens: how text is cut; characters or byte-pair tokens for language modelling, words or byte-pair tokens else.
+    vocabulary, length: number of different tokens kept, and tokens per sample.
+    image_size: side in pixels; the common size of the images unless said.
+    workers: loader processes for data that does not fit in memory; as many as cores unless said.
+    memory: bytes of decoded data kept in memory before streaming, 4 GiB unless said.
+    """
+
+    target: str | None = None
+    time: str | None = None
+    horizon: int = 0
+    lookback: Count | None = None
+    groups: str | None = None
+    ignore: tuple[str, ...] = ()
+    valid: Chance = 0.15
+    test: Chance = 0.15
+    test_source: str | None = None
+    tokens: Literal["auto", "characters", "bpe", "words"] = "auto"
+    vocabulary: Count | None = None
+    length: Count | None = None
+    image_size: Count | None = None
+    workers: int | None = None
+    memory: int | None = None
+
+
+ONE_OF = ("model", "init", "sampling", "loss", "gradient", "optimizer", "schedule", "average", "stopping", "transfer")
+MANY = ("batch",)
+SECTIONS: dict[str, type[Any]] = {
+    "task": TaskSettings,
+    "data": DataSettings,
+    **{slot: next(iter(TECHNIQUES[slot].values())) for slot in ("penalty", "clip", "numerics")},
+}
+
+
+@technique("run")
+class RunSettings:
+    """The keys that stand at the top of a recipe.
+
+    epochs: how long to train: ``10``, ``"10 epochs"`` or ``"2000 steps"``.
+    batch_size: samples per optimizer update, or ``"full"``.
+    seed: of everything random.
+    nonfinite: what a loss that is not finite does: ``stop`` the run at the last good weights, or ``skip`` the update.
+    """
+
+    epochs: Span | Count | None = None
+    batch_size: Count | Literal["full"] | None = None
+    seed: int | None = None
+    nonfinite: Literal["stop", "skip"] | None = None
+
+
+ORDER = (
+    "task data model init sampling batch loss penalty gradient clip optimizer schedule average stopping numerics "
+    "transfer epochs batch_size seed nonfinite"
+).split()
+SCALARS = tuple(f.name for f in fields(RunSettings))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, init=False)
+class Recipe:
+    """Everything that was asked of a run.
+
+    >>> recipe = Recipe(epochs=3, optimizer={"name": "adamw", "lr": 3e-4})
+    >>> recipe.patched({"optimizer.lr": 1e-3}).flat()["optimizer.lr"]
+    0.001
+
+    Keyword arguments are the slots: a technique instance, a mapping of settings, or for ``batch`` a list of techniques.
+    Raises RecipeError naming every problem at once.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def __init__(self, values: Mapping[str, Any] | None = None, **slots: Any) -> None:
+        tree: dict[str, Any] = {}
+        for slot, value in {**(values or {}), **slots}.items():
+            tree[slot] = _plain(slot, value)
+        problems = list(_problems(tree))
+        if problems:
+            raise RecipeError(problems)
+        object.__setattr__(self, "values", {k: tree[k] for k in ORDER if k in tree})
+
+    @staticmethod
+    def parse(text: str, *, name: str = "recipe") -> Recipe:
+        """Read TOML text."""
+        try:
+            return Recipe(tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError([f"{name} is not TOML: {error}"]) from None
+
+    @staticmethod
+    def read(path: str | Path) -> Recipe:
+        """Read a TOML file of at most a megabyte."""
+        path = Path(path)
+        try:
+            if path.stat().st_size > 1_000_000:
+                raise RecipeError([f"{path} is larger than a megabyte; that is no recipe"])
+            return Recipe.parse(path.read_text(encoding="utf-8"), name=str(path))
+        except OSError as error:
+            raise RecipeError([f"{path} cannot be read: {error.strerror or error}"]) from None
+        except UnicodeDecodeError:
+            raise RecipeError([f"{path} is not UTF-8 text; a recipe is a TOML text file"]) from None
+
+    def patched(self, changes: Mapping[str, Any]) -> Recipe:
+        """The same recipe with some dotted keys set anew; choosing another name drops the old one's settings."""
+        tree = json.loads(json.dumps(self.values))
+        for dotted, value in changes.items():
+            *path, last = dotted.split(".")
+            if last == "name" and path and path[0] in ONE_OF and tree.get(path[0], {}).get("name") not in (None, value):
+                tree[path[0]] = {k: v for k, v in tree[path[0]].items() if f"{path[0]}.{k}" in changes}
+            node = tree
+            for part in path:
+                if not isinstance(node.get(part), dict):
+                    node[part] = {}
+                node = node[part]
+            node[last] = value
+        return Recipe(tree)
+
+    def flat(self) -> dict[str, Any]:
+        """Dotted key -> value, in the order of a training step."""
+        return dict(_flatten(self.values))
+
+    def to_toml(self) -> str:
+        """The recipe as TOML; reading it again gives an equal recipe."""
+        lines: list[str] = []
+        _write(lines, dict(self.values), ())
+        return "\n".join(lines).strip() + "\n"
+
+    def __hash__(self) -> int:
+        return hash(self.to_toml())
+
+
+def parse_set(text: str) -> dict[str, Any]:
+    """One ``--set key=value``: the value is TOML where it can be read as that, else text.
+
+    >>> parse_set("optimizer.lr=3e-4"), parse_set("epochs=5 epochs"), parse_set("batch.flip=false")
+    ({'optimizer.lr': 0.0003}, {'epochs': '5 epochs'}, {'batch.flip': False})
+    """
+    dotted, equals, value = text.partition("=")
+    if not equals or not dotted.strip():
+        raise RecipeError([f"--set {text!r}: write it as key=value, such as --set optimizer.lr=3e-4"])
+    try:
+        return {dotted.strip(): tomllib.loads(f"v = {value.strip()}")["v"]}
+    except tomllib.TOMLDecodeError:
+        return {dotted.strip(): value.strip()}
+
+
+def keys() -> dict[str, tuple[type[Any], str]]:
+    """Every dotted key a recipe may hold -> the class and field it sets (the first of them where several share it)."""
+    known: dict[str, tuple[type[Any], str]] = {}
+    for slot in ORDER:
+        if slot in SCALARS:
+            known[slot] = (RunSettings, slot)
+        elif slot in SECTIONS:
+            for one in fields(SECTIONS[slot]):
+                known[f"{slot}.{one.name}"] = (SECTIONS[slot], one.name)
+        else:
+            if slot in ONE_OF:
+                known[f"{slot}.name"] = (next(iter(TECHNIQUES[slot].values())), "name")
+            for name, cls in TECHNIQUES[slot].items():
+                prefix = f"{slot}.{name}" if slot in MANY else slot
+                if slot in MANY:
+                    known.setdefault(prefix, (cls, ""))
+                for one in fields(cls):
+                    known.setdefault(f"{prefix}.{one.name}", (cls, one.name))
+    return known
+
+
+def make(slot: str, name: str, settings: Mapping[str, Any]) -> Any:
+    """The technique ``name`` of a slot with these plain settings; ``"none"`` stands for None."""
+    cls = SECTIONS[slot] if slot in SECTIONS else RunSettings if slot == "run" else _named(slot, name)
+    return cls(**{key: _none(cls, key, value) for key, value in settings.items()})
+
+
+def _named(slot: str, name: str) -> type[Any]:
+    plain = name.split(":", 1)[0] if slot == "model" else name
+    return TECHNIQUES[slot][plain]
+
+
+def _plain(slot: str, value: Any) -> Any:
+    """A slot's value as plain TOML types."""
+    if slot in MANY and isinstance(value, Sequence) and not isinstance(value, str):
+        return {one.name: settings_of(one) for one in value}
+    if is_dataclass(value) and not isinstance(value, type):
+        values = settings_of(value)
+        return {"name": value.name, **values} if slot in ONE_OF else values  # type: ignore[attr-defined]
+    if slot in ONE_OF and isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, Mapping):
+        return {k: settings_of(v) if is_dataclass(v) and not isinstance(v, type) else v for k, v in value.items()}
+    return value if isinstance(value, bool | int | float | str | list) else str(value)
+
+
+def _problems(tree: Mapping[str, Any]) -> Iterator[str]:
+    known = keys()
+    for slot, value in tree.items():
+        if slot not in ORDER:
+            inner = list(_flatten({slot: value}))[:1]
+            dotted = inner[0][0] if inner else slot
+            yield f"unknown key '{dotted}'{_nearest_key(dotted, known)}"
+        elif slot in SCALARS:
+            yield from _value_problem(RunSettings, slot, slot, value)
+        elif not isinstance(value, Mapping):
+            yield f"'{slot}' is a table, not {value!r}; write [{slot}] and its settings below it"
+        elif slot in SECTIONS:
+            yield from _table_problems(SECTIONS[slot], slot, value, known)
+        elif slot in MANY:
+            for name, settings in value.items():
+                if name not in TECHNIQUES[slot]:
+                    yield f"unknown technique '{slot}.{name}'{nearest(name, TECHNIQUES[slot])}"
+                elif isinstance(settings, Mapping):
+                    yield from _table_problems(TECHNIQUES[slot][name], f"{slot}.{name}", settings, known)
+                elif not isinstance(settings, bool):
+                    yield f"'{slot}.{name}' is a table of settings, true or false, not {settings!r}"
+        else:
+            yield from _one_of_problems(slot, value, known)
+
+
+def _one_of_problems(slot: str, value: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[str]:
+    name = value.get("name")
+    settings = {k: v for k, v in value.items() if k != "name"}
+    if name is not None:
+        plain = name.split(":", 1)[0] if isinstance(name, str) and slot == "model" else name
+        if not isinstance(plain, str) or plain not in TECHNIQUES[slot]:
+            yield f"unknown {slot} {name!r}{nearest(str(name), TECHNIQUES[slot])}"
+            return
+        yield from _table_problems(TECHNIQUES[slot][plain], slot, settings, known)
+        return
+    for key, one in settings.items():
+        owners = [cls for cls in TECHNIQUES[slot].values() if key in {f.name for f in fields(cls)}]
+        if not owners:
+            yield f"unknown key '{slot}.{key}'{_nearest_key(f'{slot}.{key}', known)}"
+            continue
+        found = [list(_value_problem(cls, key, f"{slot}.{key}", one)) for cls in owners]
+        if all(found):
+            yield found[0][0]
+
+
+def _table_problems(cls: type[Any], path: str, table: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[str]:
+    names = {f.name for f in fields(cls)}
+    for key, value in table.items():
+        if key in names:
+            yield from _value_problem(cls, key, f"{path}.{key}", value)
+        else:
+            owner = known.get(f"{path}.{key}")
+            if owner:
+                yield f"'{path}.{key}' belongs to {owner[0].name}, not to {cls.name}"
+            elif not names:
+                yield f"unknown key '{path}.{key}'; {cls.name} has no settings"
+            else:
+                yield f"unknown key '{path}.{key}'{nearest(f'{path}.{key}', [f'{path}.{n}' for n in names])}"
+
+
+def _value_problem(cls: type[Any], key: str, dotted: str, value: Any) -> Iterator[str]:
+    if isinstance(value, bool) and not _takes_bool(cls, key):
+        yield f"'{dotted}': {value!r} is true or false, where a value is wanted"
+        return
+    problem = problems_with(cls, key, _none(cls, key, value))
+    if problem:
+        yield f"'{dotted}': {problem}"
+
+
+def _none(cls: type[Any], key: str, value: Any) -> Any:
+    if value == "none" and type(None) in get_args(get_type_hints(cls)[key]):
+        return None
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _takes_bool(cls: type[Any], key: str) -> bool:
+    hint = get_type_hints(cls)[key]
+    return hint is bool or bool in get_args(hint) or any(bool in map(type, get_args(a)) for a in (hint, *get_args(hint)))
+
+
+def _nearest_key(dotted: str, known: Mapping[str, Any]) -> str:
+    tail = [k for k in known if k.endswith("." + dotted)]
+    return f"; did you mean '{tail[0]}'?" if tail else nearest(dotted, known)
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", True if isinstance(value, Mapping) else value
+
+
+def _write(lines: list[str], tree: Mapping[str, Any], path: tuple[str, ...]) -> None:
+    scalars = {k: v for k, v in tree.items() if not isinstance(v, Mapping)}
+    if path and (scalars or not tree):
+        lines += ["", f"[{'.'.join(path)}]"]
+    # Top-level scalars must stand before the first table.
+    lines += [f"{key} = {_toml(value)}" for key, value in scalars.items()]
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            _write(lines, value, (*path, key))
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(one) for one in value) + "]"
+    return repr(value)

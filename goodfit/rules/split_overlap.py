@@ -1,0 +1,30 @@
+"""split-overlap: samples of the training part stand again in the validation or test part."""
+
+from __future__ import annotations
+
+from goodfit.check import Log, Rule
+from goodfit.types import Finding
+
+
+def check(log: Log) -> Finding | str:
+    """Samples of the training part stand again, equal in every input, in the validation or test part.
+
+    Whole inputs are hashed (as the model gets them, before augmentation). A few equal rows are normal in tables with few distinct
+    values, so below 1 % of the smaller part this is only told; above it is a warning, and above 20 % an error.
+
+    Why it matters: scores on samples that were trained on measure memory, not learning.
+    Fix: remove duplicates before splitting, or split by a group column (``data.groups``).
+    """
+    shared, size = log["split.shared"], log["split.size"]
+    share = shared / max(size, 1)
+    text = f"{shared:,} of {size:,} held-out samples ({share:.1%}) also stand in train"
+    # Tables of a few coarse columns repeat rows honestly; what cannot be told from a leak is not called one.
+    if share <= (0.01 if log.get("split.rich", True) else 0.2):
+        return text
+    return Finding(
+        "split-overlap", "error" if share > 0.5 else "warning", text, "splits", {"shared": shared, "held out": size},
+        "remove duplicates before splitting, or set data.groups",
+    )  # fmt: skip
+
+
+RULE = Rule("split-overlap", check, ("split.shared", "split.size"))

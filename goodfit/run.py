@@ -1,0 +1,230 @@
+"""A Run is a folder. Everything after training works from the folder.
+
+::
+
+    runs/adult-3/
+      recipe.toml      as asked                plan.json       every value with its reason; versions, fingerprints
+      data.json        how inputs are made     metrics.jsonl   one line a validation, append-only
+      checkpoints/     to resume from          model/          the best weights
+      findings.json    what checks said        results.json    what evaluation said
+      predictions.parquet, report.html         test.json       results on the test part, how often it was opened
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from goodfit import store
+from goodfit.data import encoder_from_json, read
+from goodfit.errors import ModelError, RunError
+from goodfit.evaluate import assess
+from goodfit.evaluation import point, probabilities
+from goodfit.models import build, generate
+from goodfit.plan import Plan
+from goodfit.recipe import Recipe
+from goodfit.report import write_report
+from goodfit.train import nats, predict
+from goodfit.types import InputSpec, Part, Task
+
+if TYPE_CHECKING:
+    from goodfit.data.data import Data
+
+
+class Run:
+    """A run folder, opened. Nothing in it is ever executed or unpickled.
+
+    model: needed where the run trained a module of your own: an instance of it, whose weights are then replaced.
+    Raises RunError where the folder is no run or is damaged.
+    """
+
+    def __init__(self, folder: str | Path, *, model: nn.Module | None = None, data: Data | None = None) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / "plan.json").is_file():
+            raise RunError(f"{self.folder} is no run folder: it holds no plan.json; see what lies in runs/")
+        try:
+            self.plan = Plan.from_json(store.read_json(self.folder / "plan.json"))
+            self.task = Task(**{**self.plan.data["task"], "classes": tuple(self.plan.data["task"]["classes"])})
+            self.spec = spec_from(self.plan.data["spec"])
+            self._data_json = store.read_json(self.folder / "data.json")
+            self.encoder = encoder_from_json(self._data_json["encoder"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(f"{self.folder} is damaged or of another version: {error!r}") from error
+        self._model = model
+        self._loaded: nn.Module | None = None
+        self.data = data
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @property
+    def recipe(self) -> Recipe:
+        """What was asked for."""
+        return Recipe.read(self.folder / "recipe.toml")
+
+    @property
+    def status(self) -> str:
+        """``finished``, ``interrupted`` or ``running`` (a process that died leaves this one)."""
+        path = self.folder / "status.json"
+        return str(store.read_json(path).get("status", "running")) if path.exists() else "running"
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """One row for each validation: step, epoch, train loss, validation metrics, rate, seconds."""
+        return store.read_lines(self.folder / "metrics.jsonl")
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What evaluation said; empty before the run is finished."""
+        path = self.folder / "results.json"
+        return dict(store.read_json(path)) if path.exists() else {}
+
+    @property
+    def source(self) -> str:
+        """The path or name the data was read from; empty for objects given from Python."""
+        return str(self._data_json.get("source", ""))
+
+    def model(self) -> nn.Module:
+        """The model with the best weights, in eval mode, on the CPU. Raises RunError when the weights are damaged."""
+        if self._loaded is None:
+            name = str(self.plan["model.name"])
+            if name.startswith("custom:"):
+                if self._model is None:
+                    raise ModelError(
+                        f"this run trained your own module {name[7:]}; open it with Run({str(self.folder)!r}, model={name[7:]}())"
+                    )
+                made = self._model
+            else:
+                settings = {k[6:]: c.value for k, c in self.plan.choices.items() if k.startswith("model.")}
+                del settings["name"]
+                made = build(name, settings, self.spec, self.task.outputs)
+            files = store.read_folder(self.folder / "model")
+            try:
+                made.load_state_dict(store.unpack_tensors(files["model.safetensors"]))
+            except (RuntimeError, KeyError) as error:
+                raise RunError(f"{self.folder / 'model'} does not fit the model {name}: {error}") from error
+            self._loaded = made.cpu().eval()
+        return self._loaded
+
+    def logits(self, part: Part) -> Tensor:
+        """The model's raw outputs for a part, float32."""
+        return predict(
+            self.model(),
+            part,
+            self.encoder.prepare,
+            precision="fp32" if str(self.plan["numerics.precision"]) == "fp16" else str(self.plan["numerics.precision"]),
+            device=torch.device("cpu"),
+            flip=self.flips,
+        )
+
+    def outputs(self, part: Part) -> Any:
+        """What evaluation wants of a part: logits, or each position's nats for language."""
+        if self.task.kind == "language":
+            return nats(self.model(), part, precision="fp32", device=torch.device("cpu"))
+        return self.logits(part)
+
+    @property
+    def flips(self) -> bool:
+        """Whether predictions average over the mirror image too: they do where training flipped."""
+        return "batch.flip" in self.plan.choices
+
+    def predict(self, new: Any, *, tokens: int = 300, temperature: float = 0.8) -> pd.DataFrame:
+        """Predictions for new data in the form the run was trained on (a path, a DataFrame, arrays, a list of files).
+
+        Returns one row a sample: ``prediction``, and for classes a column ``p(class)`` each with calibrated probabilities.
+        A language model continues the text given, by ``tokens`` tokens drawn at ``temperature``.
+        """
+        if self.task.kind == "language":
+            return pd.DataFrame({"prediction": [self.generate(str(new), tokens=tokens, temperature=temperature)]})
+        part = self.encoder.encode(new)
+        logits = self.logits(part)
+        if self.task.kind == "classification":
+            results = self.results
+            p = probabilities(logits, self.task, temperature=float((results.get("temperature") or {}).get("value") or 1.0))
+            best = p.argmax(1)
+            threshold = (results.get("threshold") or {}).get("value")
+            if threshold is not None and self.task.binary:
+                best = (p[:, 1] >= float(threshold)).long()
+            frame = pd.DataFrame({"prediction": [self.task.classes[int(i)] for i in best]})
+            for k, name in enumerate(self.task.classes):
+                frame[f"p({name})"] = p[:, k].numpy()
+            return frame
+        values = point(logits, mean=float(self.plan.data["target_mean"]), std=float(self.plan.data["target_std"]))
+        if values.ndim == 1:
+            return pd.DataFrame({"prediction": values.numpy()})
+        names = [f"prediction+{k + 1}" for k in range(values.shape[1])]
+        return pd.DataFrame(values.numpy(), columns=pd.Index(names))
+
+    def generate(self, prompt: str, *, tokens: int = 300, temperature: float = 0.8, seed: int = 0) -> str:
+        """Text that goes on from ``prompt``, sampled from a language model."""
+        ids = self.encoder.tokens(prompt)  # type: ignore[attr-defined]
+        made = generate(self.model(), ids, tokens=tokens, temperature=temperature, seed=seed, length=self.spec.shape[0])
+        return str(self.encoder.text(made))  # type: ignore[attr-defined]
+
+    def evaluate(self) -> dict[str, Any]:
+        """The results on the validation part, as the report shows them. The test part stays closed."""
+        return self.results
+
+    def test(self, source: Any = None) -> dict[str, Any]:
+        """Open the locked test part and evaluate on it. Counted: each opening makes later choices less honest.
+
+        source: where the data lies now, if not where it was read.
+        """
+        data = self.data or self._read_again(source)
+        count = self.openings + 1
+        # The opening is written down before the result is known: a look that crashed was still a look.
+        store.write_json(self.folder / "test.json", {"openings": count})
+        results = assess(data, self.outputs(data.test), data.test, found_on_validation=self.results)
+        store.write_json(self.folder / "test.json", {"openings": count, **results})
+        return results
+
+    @property
+    def openings(self) -> int:
+        """How often the test part was opened."""
+        path = self.folder / "test.json"
+        return int(store.read_json(path).get("openings", 0)) if path.exists() else 0
+
+    def _read_again(self, source: Any) -> Data:
+        origin = source or self.source
+        if not origin:
+            raise RunError(
+                f"{self.folder} was trained on objects given from Python; call run.test() on the run that train() returned"
+            )
+        data = read(origin, self.plan.one("data"), self.plan.one("task"), seed=int(self.plan["seed"]))
+        if data.fingerprint != self.plan.data["fingerprint"]:
+            raise RunError(
+                f"{origin} is not the data this run was trained on any more (its fingerprint differs), so its test part is unknown; "
+                "give the original data, or train again"
+            )
+        return data
+
+    def report(self) -> Path:
+        """Write ``report.html`` anew and return its path."""
+        return write_report(self.folder)
+
+
+def spec_from(values: Mapping[str, Any]) -> InputSpec:
+    """An InputSpec from JSON, lists made tuples again."""
+
+    def tupled(value: Any) -> Any:
+        return tuple(map(tupled, value)) if isinstance(value, list) else value
+
+    return InputSpec(**{k: tupled(v) for k, v in values.items()})
+
+
+def next_folder(root: Path, name: str) -> Path:
+    """``root/name-1``, or the next number that is free."""
+    taken = [int(p.name.rsplit("-", 1)[1]) for p in root.glob(f"{name}-*") if p.name.rsplit("-", 1)[1].isdigit()]
+    return root / f"{name}-{max(taken, default=0) + 1}"
+
+
+def latest_folder(root: Path, name: str) -> Path | None:
+    """The newest run of this name, or None."""
+    newest = next_folder(root, name)
+    number = int(newest.name.rsplit("-", 1)[1]) - 1
+    return root / f"{name}-{number}" if number else None

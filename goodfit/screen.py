@@ -1,0 +1,241 @@
+"""What the terminal shows: data, plan, progress and results; line by line where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from torch import Tensor
+
+from goodfit.plan import Plan
+from goodfit.types import Finding, Moment
+
+MARKS = {"error": "[bold red]error[/]", "warning": "[yellow]warning[/]", "advice": "[cyan]advice[/]"}
+
+
+class Screen:
+    """Prints a run as it happens. It only reads.
+
+    quiet: nothing but warnings and errors.
+    """
+
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=False)
+        self.quiet = quiet
+        self._progress: Progress | None = None
+        self._job: Any = None
+        self._total = 0
+        self._step = 0
+        self._began = 0.0
+        self._first = 0
+        self._samples = 0
+        self._drawn = 0.0
+        self._printed = 0.0
+        self._loss: Tensor | None = None
+        self._lr = 0.0
+        self._metric = ""
+        self._valid = ""
+
+    def heading(self, text: str) -> None:
+        """A line that names what happens now."""
+        if not self.quiet:
+            self.console.print(f"[bold]{escape(text)}[/]")
+
+    def line(self, text: str) -> None:
+        """A plain line."""
+        if not self.quiet:
+            self.console.print(escape(text))
+
+    def rows(self, rows: Iterable[Sequence[str]]) -> None:
+        """Left column names, right column values."""
+        if self.quiet:
+            return
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in rows:
+            table.add_row(escape(name), escape(value))
+        self.console.print(table)
+
+    def findings(self, findings: Sequence[Finding], *, most: int = 8) -> None:
+        """Findings, the gravest first; the rest is counted."""
+        order = {"error": 0, "warning": 1, "advice": 2}
+        shown = sorted(findings, key=lambda f: order[f.severity])
+        for one in shown[:most]:
+            if self.quiet and one.severity == "advice":
+                continue
+            where = f" {escape(one.where)}:" if one.where else ""
+            fix = f" [dim]{escape(one.fix)}[/]" if one.fix else ""
+            self.console.print(f"  {MARKS[one.severity]}{where} {escape(one.message)}{fix}")
+        if len(shown) > most and not self.quiet:
+            self.console.print(f"  [dim]and {len(shown) - most} more in findings.json and the report[/]")
+
+    def plan(self, plan: Plan, *, everything: bool = False) -> None:
+        """The plan as a table; without ``everything`` only what is no class default."""
+        if self.quiet:
+            return
+        table = Table(box=None, padding=(0, 1, 0, 1), header_style="dim")
+        for name in ("key", "value", "reason", "source"):
+            table.add_column(name, overflow="fold", no_wrap=name == "key")
+        for key, choice in plan.choices.items():
+            # Settings in which nothing was chosen would bury those in which something was.
+            if (choice.source == "its page" or choice.value is None) and not everything:
+                continue
+            value = "on" if choice.value is True and key.startswith("batch.") else str(choice.value)
+            table.add_row(escape(key), escape(value), escape(choice.reason), f"[dim]{escape(choice.source)}[/]")
+        self.console.print(table)
+
+    def begin(self, total: int, step: int, metric: str) -> None:
+        """Training starts (or goes on at ``step``)."""
+        self._total, self._first, self._step, self._metric = total, step, step, metric
+        self._began = time.monotonic()
+        self._samples = 0
+        if self.quiet or not self.console.is_terminal:
+            return
+        self._progress = Progress(
+            TextColumn("  "),
+            BarColumn(bar_width=18),
+            TextColumn("{task.fields[text]}"),
+            console=self.console,
+            transient=True,
+            refresh_per_second=4,
+        )
+        self._job = self._progress.add_task("", total=total, completed=step, text="first step")
+        self._progress.start()
+
+    def step(self, moment: Moment, loss: Tensor, lr: float, samples: int) -> None:
+        """Called after every step; draws at most four times a second, and only then reads the loss."""
+        self._step, self._loss, self._lr = moment.step + 1, loss, lr
+        self._samples += samples
+        now = time.monotonic()
+        if self._progress is not None and now - self._drawn > 0.25:
+            self._drawn = now
+            self._progress.update(self._job, completed=self._step, text=self._text())
+
+    def evaluated(self, moment: Moment, row: Mapping[str, float], best: bool) -> None:
+        """Called after a validation; where there is no terminal a line at most every two seconds."""
+        self._valid = f"{self._metric} {row[self._metric]:.4f}"
+        if self._progress is not None:
+            self._progress.update(self._job, completed=self._step, text=self._text())
+        elif not self.quiet:
+            now = time.monotonic()
+            if now - self._printed > 2 or moment.step + 1 >= self._total:
+                self._printed = now
+                mark = " (best)" if best else ""
+                self.console.print(f"  step {self._step:,}/{self._total:,}  {escape(self._text())}{mark}", soft_wrap=True)
+
+    def end(self) -> None:
+        """Training is over; the progress line goes."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def results(self, results: Mapping[str, Any], folder: Path, report: Path, *, source: str) -> None:
+        """One screen: how good, how sure, against what, and the next command to type."""
+        name = results["headline"]
+        main = results["metrics"][name]
+        self.console.print()
+        self.console.print(f"[bold]{escape(main['title'])} {escape(figure(main))}[/] on validation  [dim]{escape(interval(main))}[/]")
+        if self.quiet:
+            self.console.print(f"  {folder}")
+            return
+        others = [m for k, m in results["metrics"].items() if k != name and m["value"] is not None]
+        table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
+        for column in ("metric", "value", "95 % interval"):
+            table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
+        for one in others:
+            table.add_row(escape(one["title"]), figure(one), interval(one).strip("()"))
+        self.console.print(table)
+        self._baselines(results, name)
+        heat = results.get("temperature")
+        if heat:
+            self.line(
+                f"  calibrated: temperature {heat['value']:.3f}, log loss {heat['log_loss_before']:.4f} -> {heat['log_loss_after']:.4f}"
+                if heat["value"] != 1.0
+                else f"  calibration left as it is: {heat['note']}"
+            )
+        self.line(f"  {results['steps']:,} steps in {clock(results['seconds'])}; {results['ended']}; {results['parameters']:,} parameters")
+        self.console.print(f"\n  report   [link=file://{report.resolve()}]{escape(str(report))}[/link]")
+        self.console.print(f"  [dim]next:[/]    goodfit test {escape(str(folder))}      [dim]opens the locked test part[/]")
+        self.console.print(f"           goodfit predict {escape(str(folder))} NEW_DATA", soft_wrap=True)
+
+    def test(self, results: Mapping[str, Any], folder: Path) -> None:
+        """The metrics of the test part, and how often it was opened."""
+        table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
+        for column in ("metric", "test", "95 % interval"):
+            table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
+        for name, one in results["metrics"].items():
+            if one["value"] is not None:
+                bold = ("[bold]", "[/]") if name == results["headline"] else ("", "")
+                table.add_row(bold[0] + escape(one["title"]) + bold[1], figure(one), interval(one).strip("()"))
+        self.console.print(table)
+        times = results["openings"]
+        self.console.print(
+            f"  {results['samples']:,} test samples, opened {times} time{'s' if times > 1 else ''}"
+            + ("; choices made after the first look are no longer unbiased" if times > 1 else "")
+        )
+        self.console.print(f"  [dim]written to[/] {escape(str(folder / 'test.json'))}")
+
+    def _baselines(self, results: Mapping[str, Any], name: str) -> None:
+        rows = results.get("baselines") or []
+        better = results["metrics"][name]["better"]
+        if not rows:
+            return
+        table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
+        table.add_column("against", no_wrap=False)
+        table.add_column(results["metrics"][name]["title"], justify="right", no_wrap=True)
+        table.add_column("")
+        own = results["metrics"][name]["value"]
+        for row in rows:
+            value = row["metrics"].get(name)
+            if value is None:
+                table.add_row(escape(row["name"]), "-", escape(row.get("note", "")))
+                continue
+            won = own > value if better == "higher" else own < value
+            table.add_row(escape(row["name"]), f"{value:.4f}", "[green]beaten[/]" if won else "[yellow]not beaten[/]")
+        self.console.print(table)
+
+    def _text(self) -> str:
+        spent = max(time.monotonic() - self._began, 1e-6)
+        done = self._step - self._first
+        left = spent / max(done, 1) * (self._total - self._step)
+        loss = f"loss {float(self._loss):.4f}" if self._loss is not None else ""
+        parts = [loss, self._valid, f"lr {self._lr:.1e}", f"{self._samples / spent:,.0f}/s", f"{clock(left)} left"]
+        return "  ".join(p for p in parts if p)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as a person writes them.
+
+    >>> clock(3), clock(75), clock(7300)
+    ('3 s', '1:15', '2:01:40')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def figure(metric: Mapping[str, Any]) -> str:
+    """A metric's value as people write it: shares as per cent."""
+    value, unit = metric["value"], metric.get("unit") or ""
+    if value is None:
+        return "n/a"
+    return f"{100 * value:.2f} %" if unit == "%" else f"{value:.4f}"
+
+
+def interval(metric: Mapping[str, Any]) -> str:
+    """A metric's interval, or why there is none."""
+    if metric["low"] is None or metric["high"] is None:
+        return f"({metric.get('note') or 'no interval'})"
+    if (metric.get("unit") or "") == "%":
+        return f"({100 * metric['low']:.2f} to {100 * metric['high']:.2f})"
+    return f"({metric['low']:.4f} to {metric['high']:.4f})"

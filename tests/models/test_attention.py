@@ -1,0 +1,138 @@
+"""Transformers against float64 NumPy, and what their settings change."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from goodfit.errors import ModelError
+from goodfit.models import build
+from goodfit.models.transformer import Attention, Feed, rotation_of
+from goodfit.models.weights import initialise
+from goodfit.techniques.init import Auto
+from goodfit.types import InputSpec
+from tests.reference.attention import multi_head
+
+LANGUAGE = InputSpec("language", (16,), vocabulary=20)
+TEXT = InputSpec("text", (16,), vocabulary=20)
+
+
+def _weights(layer: Attention) -> dict[str, np.ndarray]:
+    plain = {k: v.detach().numpy() for k, v in layer.named_parameters()}
+    if layer.query is None:
+        q, k, v = np.split(plain["project.weight"], 3)
+        qb, kb, vb = np.split(plain["project.bias"], 3)
+    else:
+        q, qb = plain["query.weight"], plain["query.bias"]
+        (k, v), (kb, vb) = np.split(plain["project.weight"], 2), np.split(plain["project.bias"], 2)
+    return {"q": q, "k": k, "v": v, "qb": qb, "kb": kb, "vb": vb, "o": plain["out.weight"], "ob": plain["out.bias"]}
+
+
+@pytest.mark.parametrize("rotary", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+def test_attention_is_the_formula(causal: bool, padded: bool, rotary: bool) -> None:
+    torch.manual_seed(0)
+    layer = Attention(12, 3).double()
+    inputs = torch.randn(2, 7, 12, dtype=torch.float64)
+    mask = torch.tensor([[True] * 7, [True] * 4 + [False] * 3]) if padded else None
+    turn = rotation_of(7, 2, torch.device("cpu")) if rotary else None
+    made = layer(inputs, mask=mask, causal=causal, rotation=turn).detach().numpy()
+    for row in range(2):
+        allowed = np.tril(np.ones((7, 7), bool)) if causal else np.ones((7, 7), bool)
+        if mask is not None:
+            allowed = allowed & mask[row].numpy()
+        expected = multi_head(
+            inputs[row].numpy(), inputs[row].numpy(), _weights(layer), heads=3, allowed=allowed, rotary=rotary
+        )
+        np.testing.assert_allclose(made[row], expected, rtol=1e-6, atol=1e-6 if rotary else 1e-10)
+
+
+def test_attention_to_a_memory_is_the_formula() -> None:
+    torch.manual_seed(0)
+    layer = Attention(8, 2, cross=True).double()
+    inputs, memory = torch.randn(1, 3, 8, dtype=torch.float64), torch.randn(1, 5, 8, dtype=torch.float64)
+    mask = torch.tensor([[True, True, False, True, False]])
+    made = layer(inputs, memory, mask=mask).detach().numpy()[0]
+    allowed = np.broadcast_to(mask.numpy(), (3, 5))
+    expected = multi_head(inputs[0].numpy(), memory[0].numpy(), _weights(layer), heads=2, allowed=allowed)
+    np.testing.assert_allclose(made, expected, rtol=1e-10)
+
+
+def test_swiglu_is_the_formula() -> None:
+    torch.manual_seed(0)
+    layer = Feed(6, 4, "swiglu").double()
+    x = np.random.default_rng(0).normal(size=(4, 6))
+    w = {k: v.detach().numpy() for k, v in layer.named_parameters()}
+    gate, value = np.split(x @ w["inner.weight"].T + w["inner.bias"], 2, axis=1)
+    expected = (gate / (1 + np.exp(-gate)) * value) @ w["out.weight"].T + w["out.bias"]
+    np.testing.assert_allclose(layer(torch.from_numpy(x)).detach().numpy(), expected, rtol=1e-10)
+    assert w["out.weight"].shape == (6, 16)
+
+
+@pytest.mark.parametrize("kind", ["swiglu", "relu", "gelu"])
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+def test_every_combination_of_settings_builds_and_knows_the_order(kind: str, norm: str, positions: str) -> None:
+    settings = {"width": 16, "depth": 1, "feedforward": kind, "norm": norm, "positions": positions}
+    model = build("transformer", settings, TEXT, 3)
+    initialise(model, lambda w, i, o, g: None, seed=0)
+    model.eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4.0)
+    one, two = torch.tensor([[3, 5, 7, 9]]), torch.tensor([[9, 3, 7, 5]])
+    assert not torch.allclose(model(one), model(two), rtol=1e-3)
+
+
+def test_the_head_of_a_language_model_is_its_embedding_table() -> None:
+    model = build("transformer", {"width": 16, "depth": 1}, LANGUAGE, 20)
+    assert [k for k, p in model.named_parameters() if p.shape == (20, 16)] == ["table.weight"]
+
+
+def test_branches_end_smaller_with_depth() -> None:
+    model = build("transformer", {"width": 128, "depth": 8}, LANGUAGE, 20)
+    Auto()(model, activation="gelu", seed=0)
+    weights = dict(model.named_parameters())
+    assert float(weights["stack.layers.0.attention.project.weight"].detach().std()) == pytest.approx(
+        128**-0.5, rel=0.03
+    )
+    assert float(weights["stack.layers.0.attention.out.weight"].detach().std()) == pytest.approx(
+        128**-0.5 / 4, rel=0.03
+    )
+    assert float(weights["table.weight"].detach().std()) == pytest.approx(0.02, rel=0.1)
+
+
+def test_rotary_positions_reach_further_than_the_training_length_and_learned_ones_say_so() -> None:
+    long = torch.randint(1, 20, (1, 40))
+    assert build("transformer", {"width": 16, "depth": 1}, LANGUAGE, 20)(long).shape == (1, 40, 20)
+    learned = build("transformer", {"width": 16, "depth": 1, "positions": "learned"}, LANGUAGE, 20)
+    with pytest.raises(ModelError, match="sequence of 40 is longer than the 16 learned positions"):
+        learned(long)
+
+
+def test_a_width_that_does_not_divide_among_the_heads_is_refused_with_one_that_does() -> None:
+    with pytest.raises(ModelError, match=r"model\.width = 96"):
+        build("transformer", {"width": 99, "heads": 4}, TEXT, 2)
+
+
+def test_an_encoder_decoder_ignores_the_padding_of_its_source() -> None:
+    model = build("transformer_encdec", {"width": 16, "depth": 1}, LANGUAGE, 20).eval()
+    source, target = torch.tensor([[4, 5, 6]]), torch.tensor([[7, 8]])
+    padded = torch.tensor([[4, 5, 6, 0, 0]])
+    one = model({"source": source, "target": target})
+    two = model({"source": padded, "target": target})
+    torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
+def test_attention_agrees_with_pytorch_s_own_module() -> None:
+    torch.manual_seed(0)
+    ours, theirs = Attention(12, 3), nn.MultiheadAttention(12, 3, batch_first=True)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(ours.project.weight)
+        theirs.in_proj_bias.copy_(ours.project.bias)
+        theirs.out_proj.load_state_dict(ours.out.state_dict())
+    x = torch.randn(2, 5, 12)
+    torch.testing.assert_close(ours(x), theirs(x, x, x, need_weights=False)[0], rtol=1e-4, atol=1e-6)

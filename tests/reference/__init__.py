@@ -1,0 +1,1 @@
+"""The same mathematics as goodfit, written a second time from the formulas, in float64 NumPy."""

@@ -1,9 +1,67 @@
 """goodfit trains a neural network well with one command, and explains what it did.
 
->>> import goodfit  # doctest: +SKIP
+>>> import goodfit
 >>> run = goodfit.train("digits")  # doctest: +SKIP
+>>> run.predict("new/")            # doctest: +SKIP
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from goodfit.errors import DataError, GoodfitError, MissingExtra, ModelError, RecipeError, RunError
+from goodfit.types import Batch, Finding, InputSpec, Moment, Task
+
+if TYPE_CHECKING:
+    from goodfit.data import read
+    from goodfit.pages import explain
+    from goodfit.job import dry_run, train
+    from goodfit.models.describe import describe
+    from goodfit.plan import Plan
+    from goodfit.recipe import Recipe
+    from goodfit.run import Run
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "DataError",
+    "Finding",
+    "GoodfitError",
+    "InputSpec",
+    "MissingExtra",
+    "ModelError",
+    "Moment",
+    "Plan",
+    "Recipe",
+    "RecipeError",
+    "Run",
+    "RunError",
+    "Task",
+    "describe",
+    "dry_run",
+    "explain",
+    "read",
+    "train",
+]
+
+# What reads tables and fits baselines takes a second to import; a program pays for it when it first asks for one of these.
+_LATER = {
+    "Plan": "goodfit.plan",
+    "Recipe": "goodfit.recipe",
+    "Run": "goodfit.run",
+    "describe": "goodfit.models.describe",
+    "dry_run": "goodfit.job",
+    "explain": "goodfit.pages",
+    "read": "goodfit.data",
+    "train": "goodfit.job",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'goodfit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LATER[name]), name)
+    globals()[name] = value
+    return value

@@ -58,7 +58,12 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"name": self.name, "outcome": self.outcome, "text": self.text, "findings": [asdict(f) for f in self.findings]}
+        return {
+            "name": self.name,
+            "outcome": self.outcome,
+            "text": self.text,
+            "findings": [asdict(f) for f in self.findings],
+        }
 
 
 def run_rules(rules: Iterable[Rule], log: Log) -> list[Verdict]:

@@ -17,21 +17,31 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one recipe key; repeatable.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one recipe key; repeatable.")
+]
 
 
 @app.command()
 def train(
-    source: Annotated[str, typer.Argument(help="digits, iris, cifar10 ...; a folder of images; a .csv, .tsv, .parquet or .txt file.")],
+    source: Annotated[
+        str, typer.Argument(help="digits, iris, cifar10 ...; a folder of images; a .csv, .tsv, .parquet or .txt file.")
+    ],
     target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe file (TOML).")] = None,
     sets: SetOption = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/NAME-N unless said.")] = None,
     time: Annotated[str | None, typer.Option(help="Of a series: the column of time stamps.")] = None,
     horizon: Annotated[int | None, typer.Option(help="Of a series: how many rows ahead to forecast.")] = None,
-    test: Annotated[str | None, typer.Option(help="A file that is the test part (kept locked until goodfit test).")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the plan and print every value of it.")] = False,
-    layers: Annotated[bool, typer.Option("--layers", help="With --dry-run: print the model's table of layers too.")] = False,
+    test: Annotated[
+        str | None, typer.Option(help="A file that is the test part (kept locked until goodfit test).")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Stop after the plan and print every value of it.")
+    ] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="With --dry-run: print the model's table of layers too.")
+    ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the fastest there is unless said.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Warnings and the result only.")] = False,
 ) -> None:
@@ -49,7 +59,9 @@ def train(
     asked = asked.patched(changes) if changes else asked
     screen = Screen(quiet=quiet)
     if dry_run:
-        job.dry_run(source, target=target, recipe=asked, time=time, horizon=horizon, device=device, screen=screen, layers=layers)
+        job.dry_run(
+            source, target=target, recipe=asked, time=time, horizon=horizon, device=device, screen=screen, layers=layers
+        )
         return
     job.train(source, target=target, recipe=asked, time=time, horizon=horizon, out=out, device=device, screen=screen)
 
@@ -57,7 +69,9 @@ def train(
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    new: Annotated[str, typer.Argument(help="New data in the form the run was trained on; a prompt for a language model.")],
+    new: Annotated[
+        str, typer.Argument(help="New data in the form the run was trained on; a prompt for a language model.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Write the predictions to this .csv or .parquet file.")] = None,
     tokens: Annotated[int, typer.Option(help="Language: how many tokens to write.")] = 300,
     temperature: Annotated[float, typer.Option(help="Language: how daring to draw them.")] = 0.8,
@@ -102,7 +116,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
 @app.command()
 def explain(name: Annotated[str, typer.Argument(help="A recipe key, technique, model, metric or rule.")]) -> None:
     """Show the page of NAME: what it does, its formula and source, when it helps and when it hurts."""
-    from goodfit.explain import explain as page
+    from goodfit.pages import explain as page
 
     print(page(name))
 
@@ -110,7 +124,7 @@ def explain(name: Annotated[str, typer.Argument(help="A recipe key, technique, m
 @app.command("list")
 def list_names() -> None:
     """Show every name that a recipe may hold and that can be explained."""
-    from goodfit.explain import listing
+    from goodfit.pages import listing
     from goodfit.screen import Screen
 
     Screen().rows((slot, "  ".join(names)) for slot, names in listing())

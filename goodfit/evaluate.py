@@ -20,6 +20,7 @@ from goodfit.evaluation import (
     point,
     probabilities,
     results,
+    selection_metric,
     training_metric,
     tune_threshold,
     wants_threshold,
@@ -32,9 +33,13 @@ def positive_share(data: Data) -> float | None:
     return float((data.train.targets == 1).double().mean()) if data.task.binary else None
 
 
-def metric_for(data: Data) -> TrainingMetric:
-    """The quick metric by which validations during training are judged."""
-    return training_metric(data.task, positive_share=positive_share(data), target_std=data.target_std)
+def metrics_for(data: Data) -> tuple[TrainingMetric, TrainingMetric]:
+    """The quick metric shown while training, and the one by which the best weights are picked."""
+    share = positive_share(data)
+    return (
+        training_metric(data.task, positive_share=share, target_std=data.target_std),
+        selection_metric(data.task, positive_share=share, target_std=data.target_std),
+    )
 
 
 def assess(
@@ -42,7 +47,7 @@ def assess(
 ) -> dict[str, Any]:
     """Metrics with intervals and everything else the report shows of one part.
 
-    outputs: logits as `goodfit.train.predict` gives them, or nats as `goodfit.train.nats` does for language.
+    outputs: logits as `goodfit.loop.predict` gives them, or nats as `goodfit.loop.nats` does for language.
     found_on_validation: the results of the validation part when this is another one; its temperature and threshold are used. Without
         it, this is the validation part, and they are fitted here.
     """

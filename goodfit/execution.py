@@ -27,7 +27,7 @@ from goodfit.types import Batch
 
 CLEARLY = 1.10
 """How many times faster a choice must be to leave the plain one: below that, noise would decide."""
-LONG_ENOUGH = 150.0
+LONG_ENOUGH = 900.0
 """Predicted seconds of training from which a trial compilation (itself 20 to 60 s on a small CPU) is worth it."""
 
 

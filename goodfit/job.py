@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import ctypes
 import os
@@ -22,8 +23,9 @@ from torch import Tensor, nn
 from goodfit import execution, keyed, store
 from goodfit.data import read
 from goodfit.data.data import Data
+from goodfit.data.image_encoder import thumbnail
 from goodfit.errors import GoodfitError, ModelError, RunError
-from goodfit.evaluate import assess, metric_for, predictions_table
+from goodfit.evaluate import assess, metrics_for, predictions_table
 from goodfit.evaluation import TrainingMetric, baselines
 from goodfit.evaluation.language import IGNORED
 from goodfit.models import build, fit_to
@@ -35,9 +37,9 @@ from goodfit.recipe import DataSettings, Recipe, TaskSettings, make
 from goodfit.report import write_report
 from goodfit.run import Run, latest_folder, next_folder
 from goodfit.screen import Screen, clock
-from goodfit.techniques.class_weights import with_counts
-from goodfit.train import Slots, State, averaged, fit, nats, predict, train_step
-from goodfit.types import Batch, Finding, Inputs, Moment, Part, to_device
+from goodfit.techniques.optimizer import parameter_groups
+from goodfit.loop import Slots, State, fit, nats, predict, train_step
+from goodfit.types import Batch, Finding, Inputs, Moment, Part, Tensors, to_device
 
 SAVE_EVERY = 15.0
 """Seconds between checkpoints, at validations: what a crash can cost."""
@@ -114,8 +116,8 @@ def dry_run(
     if layers:
         settings = {k[6:]: c.value for k, c in plan.choices.items() if k.startswith("model.") and k != "model.name"}
         model = build(str(plan["model.name"]), settings, data.spec, data.task.outputs)
+        settle(model, data, seed=int(plan["seed"]))
         sample = data.train.take(torch.arange(min(2, len(data.train))))
-        fit_to(model, data.prepare(data.train.take(torch.arange(min(1024, len(data.train)))).inputs))
         screen.heading("Layers")
         screen.line(render(describe(model, data.prepare(sample.inputs))))
     return plan
@@ -173,8 +175,16 @@ def _resumable(folder: Path, plan: Plan) -> bool:
     if not (folder / "plan.json").exists() or _finished(folder):
         return False
     old = Plan.from_json(store.read_json(folder / "plan.json"))
-    measured = {"numerics.precision", "numerics.memory_format", "numerics.compile", "gradient.name", "gradient.microbatch"}
-    same = all(old.choices[k].value == c.value for k, c in plan.choices.items() if k in old.choices and k not in measured)
+    measured = {
+        "numerics.precision",
+        "numerics.memory_format",
+        "numerics.compile",
+        "gradient.name",
+        "gradient.microbatch",
+    }
+    same = all(
+        old.choices[k].value == c.value for k, c in plan.choices.items() if k in old.choices and k not in measured
+    )
     return same and old.choices.keys() == plan.choices.keys() and old.data["fingerprint"] == plan.data["fingerprint"]
 
 
@@ -198,9 +208,9 @@ class Job:
         data, screen = self.data, self.screen
         if resumed:
             self.plan = Plan.from_json(store.read_json(self.folder / "plan.json"))
-            model = self.make_model(initialise=False)
+            model = self.make_model()
         else:
-            model = self.make_model(initialise=True)
+            model = self.make_model()
             screen.heading("Pre-flight")
             verdicts = preflight(model, data, seed=int(self.plan["seed"]), device=self.device)
             screen.rows((v.name, f"{v.mark}  {v.text}") for v in verdicts)
@@ -224,10 +234,10 @@ class Job:
             note = saver.restore(state)
             screen.line(f"Resuming {self.folder} at step {state.step:,}{note}")
         store.write_json(self.folder / "status.json", {"status": "running"})
-        metric = metric_for(data)
+        shown, metric = metrics_for(data)
         total, per_epoch = self.plan.steps(len(data.train))
         screen.heading(f"Training  {total:,} steps, {per_epoch:,} an epoch, into {self.folder}")
-        screen.begin(total, state.step, metric.name)
+        screen.begin(total, state.step, shown.name)
         try:
             ended = fit(
                 state,
@@ -235,7 +245,7 @@ class Job:
                 data,
                 self.plan,
                 watchers=[recorder, screen],
-                measure=self.measurer(metric),
+                measure=self.measurer(shown, metric),
                 save=saver.save,
                 metric=metric.name,
                 larger_is_better=metric.larger_is_better,
@@ -247,12 +257,13 @@ class Job:
         finally:
             screen.end()
         if ended == "interrupted":
+            saver.write(state)
             raise self.interrupted(state.step)
         saver.load_best(state)
         self.finish(state, slots, ended, recorder, time.monotonic() - began)
         return Run(self.folder, model=self.own_model, data=data)
 
-    def make_model(self, *, initialise: bool) -> nn.Module:
+    def make_model(self) -> nn.Module:
         """The model of the plan on its device, initialised by keyed random numbers."""
         data, seed = self.data, int(self.plan["seed"])
         if self.own_model is not None:
@@ -261,11 +272,8 @@ class Job:
         name = str(settings.pop("name"))
         torch.manual_seed(keyed.key(seed, "model") & 0x7FFFFFFFFFFFFFFF)
         model = build(name, settings, data.spec, data.task.outputs)
-        if initialise:
-            self.plan.one("init")(model, activation=str(settings.get("activation") or "relu"), seed=seed)
-            # Data-dependent initialisation sees training samples only.
-            sample = data.train.take(keyed.permutation(keyed.key(seed, "fit_to"), len(data.train))[:4096])
-            fit_to(model, data.prepare(sample.inputs))
+        self.plan.one("init")(model, activation=str(settings.get("activation") or "relu"), seed=seed)
+        settle(model, data, seed=seed)
         return model.to(self.device)
 
     def measure_execution(self, model: nn.Module) -> nn.Module:
@@ -323,7 +331,7 @@ class Job:
 
         transfer, chosen = plan.one("transfer"), plan.one("optimizer")
         transfer(model)
-        optimizer = chosen.build(chosen.groups(model, batch_size=self.batch_size, **transfer.rates()))
+        optimizer = chosen.build(parameter_groups(model, chosen, batch_size=self.batch_size, **transfer.rates()))
         averager = plan.one("average").build(model)
         scaler = torch.amp.GradScaler(self.device.type) if plan["numerics.precision"] == "fp16" else None
         compiled = plan["numerics.compile"] is True
@@ -338,8 +346,8 @@ class Job:
             run_model=torch.compile(model, dynamic=False) if compiled else None,
         )
         loss = plan.one("loss")
-        if self.classes:
-            loss = with_counts(loss, torch.bincount(data.train.targets, minlength=self.classes).tolist())
+        if self.classes and hasattr(loss, "for_counts"):
+            loss = loss.for_counts(torch.bincount(data.train.targets, minlength=self.classes))
         slots = Slots(
             batch=plan.many("batch"),
             loss=loss,
@@ -368,17 +376,17 @@ class Job:
             return nats(model, part, precision=precision, device=self.device)
         return predict(model, part, self.data.prepare, precision=precision, device=self.device, flip=flip)
 
-    def measurer(self, metric: TrainingMetric) -> Callable[[nn.Module], dict[str, float]]:
-        """The function that ``fit`` validates with: plain loss and the quick metric."""
+    def measurer(self, *metrics: TrainingMetric) -> Callable[[nn.Module], dict[str, float]]:
+        """The function that ``fit`` validates with: plain loss and the quick metrics."""
         targets = self.data.valid.targets
 
         def measure(model: nn.Module) -> dict[str, float]:
             found = self.outputs(model, self.data.valid)
             if self.data.task.kind == "language":
                 mean = float(found.double().sum() / (targets != IGNORED).sum())
-                return {"loss": mean, metric.name: mean}
+                return {"loss": mean, **{m.name: mean for m in metrics}}
             loss = float(plain_loss(self.data.task, found, targets))
-            return {"loss": loss, metric.name: float(metric.function(found, targets))}
+            return {"loss": loss, **{m.name: float(m.function(found, targets)) for m in metrics}}
 
         return measure
 
@@ -409,12 +417,41 @@ class Job:
         results["digest"] = store.weights_digest(weights)
         results["parameters"] = sum(p.numel() for p in state.model.parameters())
         store.write_json(self.folder / "results.json", results)
+        store.write_json(self.folder / "examples.json", examples(data.valid, results, data.spec.kind))
         if data.task.kind != "language":
-            store.write_table(self.folder / "predictions.parquet", predictions_table(data, outputs, data.valid, results))
+            store.write_table(
+                self.folder / "predictions.parquet", predictions_table(data, outputs, data.valid, results)
+            )
         report = write_report(self.folder)
         store.write_json(self.folder / "status.json", {"status": "finished"})
         store.prune(self.folder / "checkpoints", keep=1)
         screen.results(results, self.folder, report, source=self.source)
+
+
+def examples(part: Part, results: Mapping[str, Any], kind: str) -> dict[str, dict[str, str]]:
+    """What the report shows of the hardest samples: a picture or the text, by sample number."""
+    shown: dict[str, dict[str, str]] = {}
+    texts = getattr(part, "texts", None)
+    rows = (results.get("hardest") or [])[:16]
+    if kind == "image" and rows:
+        inputs = part.take(torch.tensor([row["position"] for row in rows])).inputs
+        assert isinstance(inputs, Tensor)
+        for row, pixels in zip(rows, inputs, strict=True):
+            png = base64.b64encode(thumbnail(pixels)).decode()
+            shown[str(row["index"])] = {"image": f"data:image/png;base64,{png}"}
+    elif texts is not None:
+        for row in rows:
+            shown[str(row["index"])] = {"text": str(texts[row["position"]])[:400]}
+    return shown
+
+
+def settle(model: nn.Module, data: Data, *, seed: int) -> None:
+    """Let a model read from the training part what it needs (filters, bins, counts): all of it, of images a sample."""
+    count = len(data.train)
+    if data.spec.kind == "image" or not isinstance(data.train, Tensors):
+        count = min(count, 4096)
+    sample = data.train.take(keyed.permutation(keyed.key(seed, "fit_to"), len(data.train))[:count])
+    fit_to(model, data.prepare(sample.inputs), sample.targets)
 
 
 class Recorder:
@@ -488,7 +525,7 @@ class Saver:
     def save(self, state: State, best: bool, *, now: bool = False) -> None:
         """After a validation: remember the best weights, and write a checkpoint if the last one is old enough."""
         if best:
-            with averaged(state):
+            with state.averager.applied(state.model):
                 self.best = {k: v.detach().clone() for k, v in state.model.state_dict().items()}
         if now or time.monotonic() - self._saved > SAVE_EVERY:
             self.write(state)
@@ -538,6 +575,11 @@ class Saver:
         state.model.load_state_dict(store.unpack_tensors(files["model.safetensors"]))
         tree = store.unpack_tree(store.unpack_tensors(files["optimizer.safetensors"]), values["optimizer"])
         state.optimizer.load_state_dict(tree)
+        for parameter, kept in state.optimizer.state.items():
+            for name, value in kept.items():
+                # Fused optimizers walk memory in the parameter's order: a state laid out otherwise would be paired wrongly.
+                if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                    kept[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         state.averager.load_state_dict(store.unpack_tensors(files["average.safetensors"]))
         for name, tensor in store.unpack_tensors(files["clip.safetensors"]).items():
             state.clipping[name].copy_(tensor)

@@ -85,9 +85,7 @@ class Plan:
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Plan:
         """Read what ``to_json`` wrote."""
-        choices = {
-            str(k): Choice(c["value"], str(c["reason"]), str(c["source"])) for k, c in values["choices"].items()
-        }
+        choices = {str(k): Choice(c["value"], str(c["reason"]), str(c["source"])) for k, c in values["choices"].items()}
         return Plan(choices, dict(values["data"]), dict(values["environment"]))
 
 
@@ -237,7 +235,11 @@ def _conflicts(choices: Mapping[str, Choice], data: Data) -> Iterable[str]:
         for dotted in chosen:
             cls = TECHNIQUES[slot].get(dotted.split(".", 1)[1].split(":", 1)[0])
             for other in getattr(cls, "excludes", ()):
-                if other in on or choices.get(other.rsplit(".", 1)[0] + ".name", Choice("", "", "")).value == other.rsplit(".", 1)[-1]:
+                if (
+                    other in on
+                    or choices.get(other.rsplit(".", 1)[0] + ".name", Choice("", "", "")).value
+                    == other.rsplit(".", 1)[-1]
+                ):
                     yield f"'{dotted}' and '{other}' exclude each other; choose one"
     if choices["numerics.precision"].value == "fp16" and not torch.cuda.is_available():
         yield "numerics.precision = 'fp16' needs a GPU; use 'bf16' or 'fp32' here"

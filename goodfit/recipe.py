@@ -46,7 +46,8 @@ class DataSettings:
     ignore: columns to leave out.
     valid, test: shares of the rows (default 0.15 and 0.15); parts that the source brings along are kept.
     test_source: a file or folder that is the test part; then nothing of SOURCE is set aside for testing.
-    tokens: how text is cut; characters or byte-pair tokens for language modelling, words or byte-pair tokens else.
+    tokens: how text is cut; characters or byte-pair tokens for language modelling; words, byte-pair tokens or grams
+        (words in order, and behind them the set of n-grams of words and letters) for classification.
     vocabulary, length: number of different tokens kept, and tokens per sample.
     image_size: side in pixels; the common size of the images unless said.
     workers: loader processes for data that does not fit in memory; as many as cores unless said.
@@ -62,7 +63,7 @@ class DataSettings:
     valid: Chance = 0.15
     test: Chance = 0.15
     test_source: str | None = None
-    tokens: Literal["auto", "characters", "bpe", "words"] = "auto"
+    tokens: Literal["auto", "characters", "bpe", "words", "grams"] = "auto"
     vocabulary: Count | None = None
     length: Count | None = None
     image_size: Count | None = None
@@ -313,7 +314,9 @@ def _none(cls: type[Any], key: str, value: Any) -> Any:
 
 def _takes_bool(cls: type[Any], key: str) -> bool:
     hint = get_type_hints(cls)[key]
-    return hint is bool or bool in get_args(hint) or any(bool in map(type, get_args(a)) for a in (hint, *get_args(hint)))
+    return (
+        hint is bool or bool in get_args(hint) or any(bool in map(type, get_args(a)) for a in (hint, *get_args(hint)))
+    )
 
 
 def _nearest_key(dotted: str, known: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ from goodfit.models import build, generate
 from goodfit.plan import Plan
 from goodfit.recipe import Recipe
 from goodfit.report import write_report
-from goodfit.train import nats, predict
+from goodfit.loop import nats, predict
 from goodfit.types import InputSpec, Part, Task
 
 if TYPE_CHECKING:
@@ -117,7 +117,9 @@ class Run:
             self.model(),
             part,
             self.encoder.prepare,
-            precision="fp32" if str(self.plan["numerics.precision"]) == "fp16" else str(self.plan["numerics.precision"]),
+            precision="fp32"
+            if str(self.plan["numerics.precision"]) == "fp16"
+            else str(self.plan["numerics.precision"]),
             device=torch.device("cpu"),
             flip=self.flips,
         )
@@ -145,7 +147,9 @@ class Run:
         logits = self.logits(part)
         if self.task.kind == "classification":
             results = self.results
-            p = probabilities(logits, self.task, temperature=float((results.get("temperature") or {}).get("value") or 1.0))
+            p = probabilities(
+                logits, self.task, temperature=float((results.get("temperature") or {}).get("value") or 1.0)
+            )
             best = p.argmax(1)
             threshold = (results.get("threshold") or {}).get("value")
             if threshold is not None and self.task.binary:
@@ -180,7 +184,8 @@ class Run:
         # The opening is written down before the result is known: a look that crashed was still a look.
         store.write_json(self.folder / "test.json", {"openings": count})
         results = assess(data, self.outputs(data.test), data.test, found_on_validation=self.results)
-        store.write_json(self.folder / "test.json", {"openings": count, **results})
+        results["openings"] = count
+        store.write_json(self.folder / "test.json", results)
         return results
 
     @property

@@ -80,16 +80,32 @@ class Screen:
         """The plan as a table; without ``everything`` only what is no class default."""
         if self.quiet:
             return
-        table = Table(box=None, padding=(0, 1, 0, 1), header_style="dim")
-        for name in ("key", "value", "reason", "source"):
-            table.add_column(name, overflow="fold", no_wrap=name == "key")
-        for key, choice in plan.choices.items():
-            # Settings in which nothing was chosen would bury those in which something was.
-            if (choice.source == "its page" or choice.value is None) and not everything:
-                continue
-            value = "on" if choice.value is True and key.startswith("batch.") else str(choice.value)
-            table.add_row(escape(key), escape(value), escape(choice.reason), f"[dim]{escape(choice.source)}[/]")
+        shown = [
+            (k, c) for k, c in plan.choices.items() if everything or (c.source != "its page" and c.value is not None)
+        ]
+        table = Table(box=None, padding=(0, 1, 0, 1), show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, style="bold", max_width=18)
+        table.add_column(overflow="fold", style="dim")
+        for key, choice in shown:
+            value = (
+                "on"
+                if choice.value is True and key.startswith("batch.")
+                else "-"
+                if choice.value is None
+                else str(choice.value)
+            )
+            source = "" if choice.source in ("-", "its page", "recipe") else f" ({choice.source})"
+            table.add_row(
+                escape(key),
+                escape(value),
+                escape(choice.reason + source if choice.reason != "-" else source.strip(" ()")),
+            )
         self.console.print(table)
+        if not everything:
+            self.console.print(
+                "  [dim]every value with its reason: --dry-run; what a key means: goodfit explain KEY[/]"
+            )
 
     def begin(self, total: int, step: int, metric: str) -> None:
         """Training starts (or goes on at ``step``)."""
@@ -128,7 +144,9 @@ class Screen:
             if now - self._printed > 2 or moment.step + 1 >= self._total:
                 self._printed = now
                 mark = " (best)" if best else ""
-                self.console.print(f"  step {self._step:,}/{self._total:,}  {escape(self._text())}{mark}", soft_wrap=True)
+                self.console.print(
+                    f"  step {self._step:,}/{self._total:,}  {escape(self._text())}{mark}", soft_wrap=True
+                )
 
     def end(self) -> None:
         """Training is over; the progress line goes."""
@@ -141,7 +159,9 @@ class Screen:
         name = results["headline"]
         main = results["metrics"][name]
         self.console.print()
-        self.console.print(f"[bold]{escape(main['title'])} {escape(figure(main))}[/] on validation  [dim]{escape(interval(main))}[/]")
+        self.console.print(
+            f"[bold]{escape(main['title'])} {escape(figure(main))}[/] on validation  [dim]{escape(interval(main))}[/]"
+        )
         if self.quiet:
             self.console.print(f"  {folder}")
             return
@@ -160,9 +180,13 @@ class Screen:
                 if heat["value"] != 1.0
                 else f"  calibration left as it is: {heat['note']}"
             )
-        self.line(f"  {results['steps']:,} steps in {clock(results['seconds'])}; {results['ended']}; {results['parameters']:,} parameters")
+        self.line(
+            f"  {results['steps']:,} steps in {clock(results['seconds'])}; {results['ended']}; {results['parameters']:,} parameters"
+        )
         self.console.print(f"\n  report   [link=file://{report.resolve()}]{escape(str(report))}[/link]")
-        self.console.print(f"  [dim]next:[/]    goodfit test {escape(str(folder))}      [dim]opens the locked test part[/]")
+        self.console.print(
+            f"  [dim]next:[/]    goodfit test {escape(str(folder))}      [dim]opens the locked test part[/]"
+        )
         self.console.print(f"           goodfit predict {escape(str(folder))} NEW_DATA", soft_wrap=True)
 
     def test(self, results: Mapping[str, Any], folder: Path) -> None:

@@ -47,7 +47,9 @@ class Duration:
             return text
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*(epochs?|steps?|%|percent)\s*", str(text))
         if not found:
-            raise ValueError(f"{text!r} is no duration; write it with its unit, such as '5 epochs', '2000 steps' or '10%'")
+            raise ValueError(
+                f"{text!r} is no duration; write it with its unit, such as '5 epochs', '2000 steps' or '10%'"
+            )
         unit = {"e": "epochs", "s": "steps"}.get(found[2][0], "percent")
         amount = float(found[1])
         if unit == "steps" and amount != int(amount):
@@ -124,7 +126,11 @@ def plain_words(error: pydantic.ValidationError, value: Any) -> str:
     """A validation error in one plain clause."""
     first = error.errors()[0]
     message = first["msg"].removeprefix("Value error, ")
-    message = message.replace("Input should be", "must be").replace("a valid integer", "a whole number").replace("a valid", "a")
+    message = (
+        message.replace("Input should be", "must be")
+        .replace("a valid integer", "a whole number")
+        .replace("a valid", "a")
+    )
     return message if repr(value) in message else f"{value!r}: {message}"
 
 

@@ -154,9 +154,7 @@ class Tensors:
             else self.inputs.index_select(0, positions)
         )
         weight = None if self.weight is None else self.weight.index_select(0, positions)
-        return Batch(
-            inputs, self.targets.index_select(0, positions), weight, self.index.index_select(0, positions)
-        )
+        return Batch(inputs, self.targets.index_select(0, positions), weight, self.index.index_select(0, positions))
 
     def batches(self, plan: Sequence[Tensor]) -> Iterator[Batch]:
         """One gathered batch for each tensor of positions."""

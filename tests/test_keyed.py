@@ -45,7 +45,9 @@ def test_keys_differ_by_seed_name_and_number() -> None:
 @pytest.mark.parametrize("draws", [1, 4])
 def test_uniform_numbers_are_uniform_over_samples_and_over_places(draws: int) -> None:
     over_samples = keyed.uniform(keyed.key(0, "x"), torch.arange(20_000), draws=draws).flatten()
-    over_places = torch.cat([keyed.uniform(keyed.key(0, "x", k), torch.zeros(1, dtype=torch.long)) for k in range(4000)])
+    over_places = torch.cat(
+        [keyed.uniform(keyed.key(0, "x", k), torch.zeros(1, dtype=torch.long)) for k in range(4000)]
+    )
     for numbers in (over_samples.numpy(), over_places.flatten().numpy()):
         assert numbers.min() >= 0
         assert numbers.max() < 1

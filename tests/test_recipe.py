@@ -123,7 +123,13 @@ def test_any_text_is_a_recipe_or_a_recipe_error(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "total", "per_epoch", "steps"),
-    [("5 epochs", 0, 40, 200), ("2000 steps", 7, 3, 2000), ("10%", 500, 50, 50), ("0.5 epochs", 0, 41, 20), ("1 step", 9, 9, 1)],
+    [
+        ("5 epochs", 0, 40, 200),
+        ("2000 steps", 7, 3, 2000),
+        ("10%", 500, 50, 50),
+        ("0.5 epochs", 0, 41, 20),
+        ("1 step", 9, 9, 1),
+    ],
 )
 def test_durations_become_steps(text: str, total: int, per_epoch: int, steps: int) -> None:
     made = Duration.parse(text)

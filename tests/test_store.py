@@ -87,7 +87,10 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_says_why(tmp_path: Path, monk
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
-@given(st.lists(st.dictionaries(st.text(max_size=5), st.floats(allow_nan=False) | st.integers(0, 9)), max_size=6), st.data())
+@given(
+    st.lists(st.dictionaries(st.text(max_size=5), st.floats(allow_nan=False) | st.integers(0, 9)), max_size=6),
+    st.data(),
+)
 @settings(max_examples=60, deadline=None)
 def test_metrics_are_the_longest_valid_prefix_wherever_the_file_is_cut(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, float]], data: st.DataObject

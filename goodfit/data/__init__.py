@@ -16,7 +16,8 @@ from goodfit.data.data import Data, Encoder
 from goodfit.data.image_encoder import ImageEncoder
 from goodfit.data.language import LanguageEncoder, read_language
 from goodfit.data.prepare import prepare
-from goodfit.data.series import SeriesEncoder, read_series
+from goodfit.data.series import SeriesEncoder
+from goodfit.data.series_data import read_series
 from goodfit.data.sheet import PARTS, SUFFIXES, Sheet, join, parts_in, read_sheet, similar
 from goodfit.data.table import TableEncoder, read_table
 from goodfit.data.text import TextEncoder, read_text
@@ -33,9 +34,10 @@ _ARRAYS = (".npz",)
 def read(source: Any, settings: DataSettings, task: TaskSettings | None = None, *, seed: int) -> Data:
     """Read data, split it by the seed, and audit it.
 
-    source: a name (``digits``, ``iris``, ``wine``, ``breast-cancer``, ``diabetes``, ``cifar10``, ...); a folder of class
-        folders of images; a CSV, TSV or Parquet file, or a folder with ``train.csv`` and ``test.csv``; a ``.txt`` file; a DataFrame; a
-        mapping of those named train, valid, test; arrays, tensors, a ``Dataset`` or a ``DataLoader``.
+    source: a name (``digits``, ``iris``, ``wine``, ``breast-cancer``, ``diabetes``, ``cifar10``, ...); a folder of
+        class folders of images; a CSV, TSV or Parquet file, or a folder with ``train.csv`` and ``test.csv``; a
+        ``.txt`` file; a DataFrame; a mapping of those named train, valid, test; arrays, tensors, a ``Dataset`` or a
+        ``DataLoader``.
     Raises DataError, in one line with file and row, for whatever cannot be trained on.
     """
     task = task or TaskSettings()
@@ -46,7 +48,8 @@ def read(source: Any, settings: DataSettings, task: TaskSettings | None = None, 
     if is_arrays(source):
         return read_arrays(source, settings, task, seed=seed)
     raise DataError(
-        f"a {type(source).__name__} cannot be read as data; give a path, a DataFrame, arrays (X, y), a Dataset or a DataLoader"
+        f"a {type(source).__name__} cannot be read as data; give a path, a DataFrame, arrays (X, y), a Dataset or a "
+        f"DataLoader"
     )
 
 
@@ -69,11 +72,15 @@ def _from_name(name: str, settings: DataSettings, task: TaskSettings, *, seed: i
             return images.read_images(known, settings, task, seed=seed)
         if path.suffix or path.parent != Path("."):
             raise DataError(f"{name} does not exist{similar(path)}")
-        raise DataError(f"'{name}' is neither a file nor a known data set{nearest(known, (*embedded.NAMES, *images.NAMES))}")
+        raise DataError(
+            f"'{name}' is neither a file nor a known data set{nearest(known, (*embedded.NAMES, *images.NAMES))}"
+        )
     if path.is_dir() and not parts_in(path):
         if images.is_image_folder(path):
             return images.read_images(path, settings, task, seed=seed)
-        raise DataError(f"{name} holds neither images nor train.csv (or .tsv, .parquet); give the file or folder with the data")
+        raise DataError(
+            f"{name} holds neither images nor train.csv (or .tsv, .parquet); give the file or folder with the data"
+        )
     suffix = path.suffix.lower()
     if suffix in _TEXTS:
         return read_language(path, settings, task)
@@ -82,7 +89,8 @@ def _from_name(name: str, settings: DataSettings, task: TaskSettings, *, seed: i
     if path.is_dir() or name.lower().endswith(SUFFIXES) or _may_be_table(path):
         return _from_sheet(read_sheet(path), settings, task, seed=seed)
     raise DataError(
-        f"{name}: a file of the kind '{suffix or 'without ending'}' cannot be read; give .csv, .tsv, .parquet, .txt or a folder of images"
+        f"{name}: a file of the kind '{suffix or 'without ending'}' cannot be read; give .csv, .tsv, .parquet, .txt "
+        f"or a folder of images"
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from goodfit.data.array_targets import check_finite, encode_targets
+from goodfit.data.image_column import as_tensor
 from goodfit.data.loaders import DatasetPart, as_inputs, joined, split_pair
 from goodfit.data.table import target_from_json
 from goodfit.data.target import TargetSpec
@@ -47,7 +48,9 @@ class TensorEncoder:
         return InputSpec("tensor", self.shape)
 
     def encode(self, source: Any, *, targets: bool = False) -> Part:
-        """New data as a part: ``X`` or ``(X, y)`` arrays, a mapping of them, a ``.npy`` or ``.npz`` file, a Dataset, a DataLoader.
+        """New data as a part.
+
+        source: ``X`` or ``(X, y)``, a mapping of them, a ``.npy`` or ``.npz`` file, a Dataset or a DataLoader.
 
         Raises DataError for samples of another shape, NaN and infinity, and classes that training did not know.
         """
@@ -173,7 +176,7 @@ def features(raw: Any, name: str) -> Tensor:
     Raises DataError for text, ragged lists, complex numbers, no samples, NaN and infinity, with the place.
     """
     if isinstance(raw, Tensor):
-        values = raw.detach().cpu()
+        values = as_tensor(raw)
     else:
         try:
             array = np.asarray(raw)
@@ -185,7 +188,7 @@ def features(raw: Any, name: str) -> Tensor:
             )
             raise DataError(f"{name} holds {what}; give numbers, or a DataFrame for mixed columns")
         array = array.astype(np.float32) if array.dtype.kind == "u" and array.dtype != np.uint8 else array
-        values = torch.from_numpy(np.ascontiguousarray(array))
+        values = as_tensor(array)
     if not values.dim() or not values.numel():
         raise DataError(f"{name} has shape {tuple(values.shape)}; give at least one sample")
     if values.is_complex():

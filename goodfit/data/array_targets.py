@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from goodfit.data import split as splits
+from goodfit.data.image_column import as_tensor
 from goodfit.data.split import Split
-from goodfit.data.table import task_of
+from goodfit.data.table import target_tensor, task_of
 from goodfit.data.target import TargetSpec, class_counts
 from goodfit.errors import DataError
 from goodfit.recipe import DataSettings, TaskSettings
@@ -47,7 +48,7 @@ class ArrayTarget:
 
     def tensor(self) -> Tensor:
         """Targets as the loss wants them: int64 classes, or standardised float32."""
-        return encode_targets(self.spec, self.values)
+        return target_tensor(self.values, self.spec)
 
     def task(self) -> Task:
         """The task they set."""
@@ -73,7 +74,7 @@ class ArrayTarget:
 def read_targets(raw: NDArray[Any], settings: TaskSettings, *, names: tuple[str, ...] = ()) -> ArrayTarget:
     """Tell the task from an array: whole numbers, booleans and names are classes, floats are values.
 
-    raw: ``(n,)``, ``(n, 1)``, ``(n, k)`` floats for k values each, or ``(n, classes)`` of zeros and ones with one 1 a row.
+    raw: ``(n,)``, ``(n, 1)``, ``(n, k)`` floats for k values each, or ``(n, classes)`` with a single 1 in each row.
     names: of classes 0, 1, ..., where known. Raises DataError for NaN, infinity, one class, and other shapes.
     """
     if settings.kind in ("language", "forecast"):
@@ -124,10 +125,10 @@ def encode_targets(spec: TargetSpec, values: Any) -> Tensor:
     if spec.kind == "regression":
         array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
         return torch.from_numpy(((array.astype(np.float64) - spec.mean) / spec.std).astype(np.float32))
+    if array.ndim == 2 and array.shape[1] > 1:
+        array = array.argmax(1)
     if spec.names and array.dtype.kind in "iu":
         codes = array.reshape(len(array)).astype(np.int64)
-    elif array.ndim == 2 and array.shape[1] > 1:
-        codes = array.argmax(1)
     else:
         places = {name: code for code, name in enumerate(spec.classes)}
         codes = np.asarray([places.get(_name(one), -1) for one in array.reshape(len(array)).tolist()], np.int64)
@@ -155,7 +156,7 @@ def split_of(target: ArrayTarget, part: NDArray[np.int64], *, settings: DataSett
 
 def check_finite(values: NDArray[Any] | Tensor, name: str) -> None:
     """Raise DataError that names the first NaN or infinite entry."""
-    tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
+    tensor = as_tensor(values)
     finite = torch.isfinite(tensor)
     if bool(finite.all()):
         return
@@ -170,7 +171,7 @@ def check_finite(values: NDArray[Any] | Tensor, name: str) -> None:
 
 def _classes(values: NDArray[Any], settings: TaskSettings, names: tuple[str, ...], why: str) -> ArrayTarget:
     different, codes = np.unique(values, return_inverse=True)
-    if names and values.dtype.kind in "iu" and 0 <= different[0] and different[-1] < len(names):
+    if names and values.dtype.kind in "iu" and different[0] >= 0 and different[-1] < len(names):
         return ArrayTarget(TargetSpec("y", "classification", names, names), values.astype(np.int64), why)
     if len(different) == 1:
         raise DataError(

@@ -31,7 +31,7 @@ _PARTS = ("train", "valid", "test")
 
 
 def is_arrays(source: Any) -> bool:
-    """Whether ``read_arrays`` is the reader for this: arrays, tensors, datasets or loaders, alone, in pairs or by name."""
+    """Whether ``read_arrays`` is the reader for this: arrays, datasets or loaders, alone, in pairs or by name."""
     if isinstance(source, Dataset | DataLoader):
         return True
     if isinstance(source, str | Path):
@@ -43,12 +43,12 @@ def is_arrays(source: Any) -> bool:
 def read_arrays(source: Any, settings: DataSettings, task: TaskSettings, *, seed: int) -> Data:
     """Read arrays with their targets.
 
-    source: ``(X, y)`` of arrays, tensors or lists; a mapping ``{"X": ..., "y": ...}`` or of such pairs named train, valid
-        and test, or a ``.npz`` file of those; a map-style ``Dataset``; a ``DataLoader``; or two or three of either for
-        train, valid and test. ``X``: ``(n, ...)``; uint8 with four axes are images.
+    source: ``(X, y)`` of arrays, tensors or lists; a mapping ``{"X": ..., "y": ...}`` or of such pairs named train,
+        valid and test, or a ``.npz`` file of those; a map-style ``Dataset``; a ``DataLoader``; or two or three of
+        those for train, valid and test. ``X``: ``(n, ...)``; uint8 with four axes are images.
 
-    The task is told from ``y``: whole numbers, booleans and names are classes, floats are values, ``(n, k)`` floats are k
-    values each. Raises DataError for lengths that differ, NaN and infinity (with their place), and unusable shapes.
+    The task is told from ``y``: whole numbers, booleans and names are classes, floats are values, ``(n, k)`` floats are
+    k values each. Raises DataError for lengths that differ, NaN and infinity (with their place), and unusable shapes.
     """
     for key in ("target", "time", "groups"):
         if getattr(settings, key) is not None:
@@ -116,21 +116,24 @@ def _read_pairs(pairs: Mapping[str, tuple[Any, Any]], settings: DataSettings, ta
     summary = (("target", target.described()), ("task", target.why), ("split", sizes))
     if inputs.dtype == torch.uint8:
         return _images(inputs, target, split, settings, summary=summary)
-    encoder, found = fit_encoder(inputs, split.train, target.spec, target.width)
+    encoder, constant = fit_encoder(inputs, split.train, target.spec, target.width)
     whole = Tensors(encoder.scaled(inputs), target.tensor(), torch.arange(len(inputs)))
     taken = [whole.take(torch.from_numpy(np.asarray(one, np.int64))) for one in split]
+    train, valid, test = (Tensors(one.inputs, one.targets, one.index) for one in taken)
     return Data(
         "arrays",
         encoder.spec,
         target.task(),
-        *(Tensors(one.inputs, one.targets, one.index) for one in taken),
-        encoder=encoder,
-        prepare=encoder.prepare,
-        summary=(("samples", f"{len(inputs):,} of {_shape(inputs)}"), *summary),
-        findings=(*target.findings, *found, *_audit(inputs, target, split)),
-        fingerprint=_fingerprint(inputs, target.values),
-        target_mean=target.spec.mean,
-        target_std=target.spec.std,
+        train,
+        valid,
+        test,
+        encoder,
+        encoder.prepare,
+        (("samples", f"{len(inputs):,} of {_shape(inputs)}"), *summary),
+        (*target.findings, *constant, *_audit(inputs, target, split)),
+        _fingerprint(inputs, target.values),
+        target.spec.mean,
+        target.spec.std,
     )
 
 
@@ -177,7 +180,7 @@ def _audit(inputs: Tensor, target: ArrayTarget, split: Split) -> list[Finding]:
 
 
 def _fingerprint(inputs: Tensor, values: NDArray[Any]) -> str:
-    digest = hashlib.sha256(memoryview(inputs.contiguous().numpy()).cast("B"))
+    digest = hashlib.sha256(inputs.contiguous().numpy().tobytes())
     digest.update(values.tobytes())
     return digest.hexdigest()
 

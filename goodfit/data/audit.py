@@ -6,7 +6,7 @@ Each check is one function of plain arrays; ``table`` and ``arrays`` choose thos
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,9 @@ def row_hashes(columns: Iterable[Column]) -> NDArray[np.uint64]:
             elif column.kind == "category":
                 bits = column.values.astype(np.uint64)
             else:
-                bits = np.fromiter((hash(value) & 0x7FFFFFFFFFFFFFFF for value in column.values), np.uint64, len(column.values))
+                bits = np.fromiter(
+                    (hash(value) & 0x7FFFFFFFFFFFFFFF for value in column.values), np.uint64, len(column.values)
+                )
             mixed = _mix(bits + np.uint64(place) * np.uint64(0x9E3779B97F4A7C15))
             total = mixed if total is None else _mix(total ^ mixed)
     return np.zeros(0, np.uint64) if total is None else total
@@ -66,7 +68,10 @@ def _mix(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def duplicates(hashes: NDArray[np.uint64], split: Split, places: Places) -> Iterator[Finding]:
     """Samples that are in two parts: what is tested on has been seen."""
-    for first, second in combinations(range(3), 2):
+    told: list[str] = []
+    evidence: dict[str, int] = {}
+    largest, where = 0.0, ""
+    for first, second in ((0, 1), (0, 2), (1, 2)):
         here, there = hashes[split[first]], hashes[split[second]]
         same = np.isin(there, here)
         count = int(same.sum())
@@ -74,21 +79,25 @@ def duplicates(hashes: NDArray[np.uint64], split: Split, places: Places) -> Iter
             continue
         position = int(split[second][np.argmax(same)])
         twin = int(split[first][np.argmax(here == hashes[position])])
-        share = count / len(there)
         one, other = places([position, twin])
+        told.append(
+            f"{count:,} of {len(there):,} {_PARTS[second]} samples are also in {_PARTS[first]}"
+            + (f" (such as {one} and {other})" if not told else "")
+        )
+        evidence[f"{_PARTS[second]} in {_PARTS[first]}"] = count
+        largest, where = max(largest, count / len(there)), where or one
+    if told:
         yield Finding(
             "duplicates-across-parts",
-            "warning" if share >= _SOME else "advice",
-            f"{count:,} of {len(there):,} {_PARTS[second]} samples ({share:.1%}) are also in {_PARTS[first]}, such as {one} and {other}",
-            where=one,
-            evidence={"samples": count, "share": round(share, 6)},
+            "warning" if largest >= _SOME else "advice",
+            "; ".join(told),
+            where=where,
+            evidence=evidence,
             fix="remove the copies, or keep copies together with data.groups, else the scores flatter the model",
         )
 
 
-def conflicts(
-    hashes: NDArray[np.uint64], values: NDArray[np.float64] | NDArray[np.int64], places: Places, *, classes: bool
-) -> Iterator[Finding]:
+def conflicts(hashes: NDArray[np.uint64], values: NDArray[Any], places: Places, *, classes: bool) -> Iterator[Finding]:
     """Equal inputs with different targets: no model can be right about all of them."""
     _, first, same = np.unique(hashes, return_index=True, return_inverse=True)
     differs = values != values[first][same]
@@ -109,16 +118,16 @@ def conflicts(
     share = count / len(values)
     yield Finding(
         "label-conflicts",
-        "warning" if share >= _SOME else "advice",
-        f"{count:,} samples ({share:.1%}) have the same inputs as another with another target, such as {one} and {other}"
-        + (f"; at least {least:,} answers must be wrong" if classes else ""),
+        "warning" if (least / len(values) if classes else share) >= _SOME else "advice",
+        f"{count:,} samples ({share:.1%}) have the same inputs as another with another target, such as {one} and "
+        f"{other}" + (f"; at least {least:,} answers must be wrong" if classes else ""),
         where=one,
         evidence={"samples": count, "share": round(share, 6), "wrong_at_least": least},
         fix="check how they were labelled, or add the column that tells them apart",
     )
 
 
-def gives_away(column: Column, values: NDArray[np.float64] | NDArray[np.int64], *, classes: Sequence[str]) -> Iterator[Finding]:
+def gives_away(column: Column, values: NDArray[Any], *, classes: Sequence[str]) -> Iterator[Finding]:
     """A single column from which the target can be read off: it will not be there when predictions are needed."""
     known = ~column.missing
     if known.sum() < 20 or column.kind in ("text", "image"):
@@ -139,7 +148,7 @@ def gives_away(column: Column, values: NDArray[np.float64] | NDArray[np.int64], 
             f"column '{column.name}' gives the target away: {how}",
             where=column.name,
             evidence={"rows": int(known.sum())},
-            fix=f"leave it out with data.ignore = [\"{column.name}\"] unless it is really known before the target is",
+            fix=f'leave it out with data.ignore = ["{column.name}"] unless it is really known before the target is',
         )
 
 
@@ -210,7 +219,7 @@ def class_sizes(values: NDArray[np.int64], split: Split, classes: Sequence[str],
     """Classes that are rare, absent from training, or much rarer than the largest."""
     counts = class_counts(values, classes)
     train = class_counts(values[split.train], classes)
-    unseen = [classes[n] for n in np.flatnonzero((train == 0) & (counts > 0))]
+    unseen = [classes[n] for n in np.flatnonzero((train == 0) & (counts > 0)).tolist()]
     if unseen:
         yield Finding(
             "class-not-in-train",
@@ -220,7 +229,7 @@ def class_sizes(values: NDArray[np.int64], split: Split, classes: Sequence[str],
             evidence={"classes": len(unseen)},
             fix="give training samples of it, or split anew",
         )
-    empty = [classes[n] for n in np.flatnonzero(counts == 0)]
+    empty = [classes[n] for n in np.flatnonzero(counts == 0).tolist()]
     if empty:
         yield Finding(
             "empty-classes",
@@ -230,7 +239,9 @@ def class_sizes(values: NDArray[np.int64], split: Split, classes: Sequence[str],
             evidence={"classes": len(empty)},
             fix="nothing has to be done",
         )
-    tiny = [f"'{classes[n]}' ({counts[n]})" for n in np.flatnonzero((counts > 0) & (counts < 10) & (train > 0))]
+    tiny = [
+        f"'{classes[n]}' ({counts[n]})" for n in np.flatnonzero((counts > 0) & (counts < 10) & (train > 0)).tolist()
+    ]
     if tiny:
         shown = ", ".join(tiny[:5]) + (f" and {len(tiny) - 5} more" if len(tiny) > 5 else "")
         yield Finding(
@@ -256,4 +267,8 @@ def class_sizes(values: NDArray[np.int64], split: Split, classes: Sequence[str],
 
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(f"'{name}'" for name in names[:5])
-    return ("class " if len(names) == 1 else "classes ") + shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return (
+        ("class " if len(names) == 1 else "classes ")
+        + shown
+        + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    )

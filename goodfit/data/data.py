@@ -1,10 +1,10 @@
-"""What every reader gives: three parts, what they look like, what was found in them, and how new data becomes the same."""
+"""What every reader gives: three parts, what they look like, what was found, and how new data becomes the same."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from goodfit.types import Finding, Inputs, InputSpec, Part, Task
 
@@ -12,7 +12,7 @@ from goodfit.types import Finding, Inputs, InputSpec, Part, Task
 class Encoder(Protocol):
     """Turns new data into the same inputs that the model was trained on. It holds plain values only."""
 
-    kind: str
+    kind: ClassVar[str]
 
     def encode(self, source: Any, *, targets: bool = False) -> Part:
         """New data as a part; its targets where they are asked for and present, zeros otherwise.
@@ -39,8 +39,8 @@ class Data:
     prepare: the encoder's last change before the model (identity except for images).
     summary: rows for the screen, such as ``("rows", "32,561")``.
     findings: what the audit noticed. fingerprint: sha256 of what was read.
-    target_mean, target_std: what a regression's targets were standardised with; 0 and 1 elsewhere. A value in original units is
-        ``prediction * target_std + target_mean``.
+    target_mean, target_std: what a regression's targets were standardised with; 0 and 1 elsewhere. A value in original
+        units is ``prediction * target_std + target_mean``.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """One image, of whatever format, mode and size, as uint8 pixels of a fixed shape; and many of them at once.
 
-Formats are those that Pillow reads, without those that start other programs or hold video. A photograph is turned as its
-EXIF orientation says. Transparency is laid over white. Sixteen-bit gray is scaled down to eight. Of an animation or a
-document with several pages, the first is read.
+Formats are those that Pillow reads, without those that start other programs or hold video. A photograph is turned as
+its EXIF orientation says. Transparency is laid over white. Sixteen-bit gray is scaled down to eight. Of an animation
+or a document with several pages, the first is read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 Pixels = NDArray[np.uint8]
@@ -122,7 +122,7 @@ def _guarded(work: Callable[[Item], A], item: Item) -> A | Unreadable:
         return work(item)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         return Unreadable(f"more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels; scale it down first")
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         return Unreadable("the file is empty" if _is_empty(item) else "not an image, or damaged at its start")
     except Exception as error:
         return Unreadable(str(error).splitlines()[0][:120] if str(error) else type(error).__name__)

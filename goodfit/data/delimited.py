@@ -1,10 +1,11 @@
-"""Delimited text (CSV, TSV and their relatives) as a frame of strings, whatever encoding and delimiter it was written with.
+"""Delimited text (CSV, TSV and their like) as a frame of strings, whatever its encoding and delimiter.
 
 Nothing is evaluated and no type is guessed here: a cell ``=1+1`` stays those four characters.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import re
@@ -20,7 +21,9 @@ from goodfit.errors import DataError
 from goodfit.types import Finding
 
 DELIMITERS = (",", ";", "\t", "|")
-_NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
+_NONE = "\x1f"
+"""Stands for the delimiter of a table of one column, in whose cells commas are commas."""
+_NAMES = {_NONE: "a separator", ",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
 _HEAD = 1 << 16
 _RAGGED_SHARE = 0.01
 """Up to this share of rows with a wrong number of fields is left out with a warning; more is an error."""
@@ -68,7 +71,7 @@ def parse(raw: bytes, name: str) -> Delimited:
 
 
 def decode(raw: bytes, name: str) -> tuple[str, list[Finding]]:
-    """Bytes as text: UTF-8 (with or without mark), UTF-16, else Windows-1252; lines of several encodings each in their own."""
+    """Bytes as text: UTF-8 (with or without mark), UTF-16, else Windows-1252; line by line where they are mixed."""
     for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
         if raw.startswith(mark):
             try:
@@ -80,13 +83,10 @@ def decode(raw: bytes, name: str) -> tuple[str, list[Finding]]:
                     ) from None
                 raw = raw[3:]
     if b"\0" in raw[:_HEAD]:
-        zeros = raw[:_HEAD].count(b"\0") / len(raw[:_HEAD])
-        odd = raw[1:_HEAD:2].count(b"\0") > raw[0:_HEAD:2].count(b"\0")
-        if 0.3 < zeros < 0.6:
-            try:
-                return raw.decode("utf-16-le" if odd else "utf-16-be"), []
-            except UnicodeDecodeError:
-                pass
+        shares = [raw[start:_HEAD:2].count(b"\0") / len(raw[start:_HEAD:2]) for start in (0, 1)]
+        if max(shares) > 0.6 and min(shares) < 0.2:
+            with contextlib.suppress(UnicodeDecodeError):
+                return raw.decode("utf-16-le" if shares[1] > shares[0] else "utf-16-be"), []
         raise DataError(f"{name} is no text (it holds zero bytes); give a CSV, TSV or Parquet file")
     try:
         return raw.decode(), []
@@ -109,7 +109,8 @@ def _decode_by_line(raw: bytes, name: str) -> tuple[str, list[Finding]]:
     shown = ", ".join(str(number) for number in foreign[:5]) + ("" if len(foreign) <= 5 else ", ...")
     if multibyte:
         message = (
-            f"{name} mixes encodings: {multibyte} lines are UTF-8 and {len(foreign)} are not (lines {shown}); those are read as "
+            f"{name} mixes encodings: {multibyte} lines are UTF-8 and {len(foreign)} are not (lines {shown}); those "
+            f"are read as "
             "Windows-1252"
         )
     else:
@@ -126,9 +127,12 @@ def _decode_by_line(raw: bytes, name: str) -> tuple[str, list[Finding]]:
 
 
 def sniff(text: str) -> str:
-    """The delimiter under which the header and the first rows have the same number of fields, and the most of them."""
+    """The delimiter under which header and first rows have the same number of fields, and the most of them.
+
+    Where the header has one field under any, the table has one column and no delimiter.
+    """
     head = _head(text)
-    best, delimiter = (0.0, 0), ","
+    best, delimiter = (0.0, 0), _NONE
     for one in DELIMITERS:
         try:
             widths = [len(row) for row in csv.reader(io.StringIO(head, newline=""), delimiter=one) if row][:200]
@@ -222,7 +226,9 @@ def _read(body: str, columns: Sequence[str], *, delimiter: str) -> tuple[pd.Data
     if not raw.strip():
         return pd.DataFrame(columns=list(columns)), []
     # One thread: only then does a row that does not fit know its number.
-    reading = pyarrow.csv.ReadOptions(column_names=list(columns), use_threads=False, block_size=min(len(raw) + 1, 1 << 27))
+    reading = pyarrow.csv.ReadOptions(
+        column_names=list(columns), use_threads=False, block_size=min(len(raw) + 1, 1 << 27)
+    )
     parsing = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=leave_out)
     converting = pyarrow.csv.ConvertOptions(
         column_types=dict.fromkeys(columns, pa.large_string()), strings_can_be_null=False
@@ -237,7 +243,7 @@ def _read(body: str, columns: Sequence[str], *, delimiter: str) -> tuple[pd.Data
 
 
 class Lines:
-    """In which line of the file a record begins. The file is parsed again for that, once, and only when a message asks."""
+    """In which line of the file a record begins. The file is parsed again for that, once, when a message asks."""
 
     def __init__(self, body: str, delimiter: str, first_line: int, left_out: frozenset[int]) -> None:
         self.body, self.delimiter, self.first_line, self.left_out = body, delimiter, first_line, left_out
@@ -294,8 +300,14 @@ def _hint(lines: Lines, where: Sequence[int], width: int) -> str:
     """What may have gone wrong in these lines."""
     text = lines.body.split("\n")
     for other in DELIMITERS:
-        if other != lines.delimiter and all(
-            text[line - lines.first_line].count(other) == width - 1 for line in where if line - lines.first_line < len(text)
+        if (
+            width > 1
+            and other != lines.delimiter
+            and all(
+                text[line - lines.first_line].count(other) == width - 1
+                for line in where
+                if line - lines.first_line < len(text)
+            )
         ):
             return f"; {_NAMES[other]} seems to be their delimiter, and {_NAMES[lines.delimiter]} that of the others"
     if lines.body.count('"') % 2:

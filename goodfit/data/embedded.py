@@ -57,7 +57,11 @@ def _digits(settings: DataSettings, task: TaskSettings, *, seed: int) -> Data:
             hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest(),
             summary=(
                 ("target", "digit: 10 classes of about equal size"),
-                ("split", f"{len(split.train):,} train, {len(split.valid):,} valid, {len(split.test):,} test, stratified by class"),
+                (
+                    "split",
+                    f"{len(split.train):,} train, {len(split.valid):,} valid, {len(split.test):,} test, stratified "
+                    f"by class",
+                ),
             ),
         ),
         settings,

@@ -1,7 +1,7 @@
 """Texts as sets of n-grams: words, pairs of neighbouring words, and pieces of words; what occurs, not where.
 
-On some thousand texts a linear model of these beats networks that read in order (Wang and Manning 2012), and pieces of words
-also say something about words that training never saw.
+On some thousand texts a linear model of these beats networks that read in order (Wang and Manning 2012), and pieces of
+words also say something about words that training never saw.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ _SHORTEST, _LONGEST = 2, 5
 _MOST = 200_000
 _LONGEST_ROW = 2048
 _CHUNK = 4096
+_SAMPLE = 1000
+"""Texts from which the length of a row is told."""
 
 
 @dataclass(frozen=True)
 class Grams:
     """How texts become ``(rows, length)`` int64 numbers of n-grams, each once, frequent ones first; 0 is padding.
 
-    words: single words and pairs (``"not good"``), numbered from ``first`` on. pieces: of 2 to 5 characters, within a word with
-    a blank before and after it, numbered after the words.
+    words: single words and pairs (``"not good"``), numbered from ``first`` on. pieces: of 2 to 5 characters, within a
+    word with a blank before and after it, numbered after the words.
     """
 
     words: tuple[str, ...]
@@ -48,7 +50,7 @@ class Grams:
         rows, codes = _of_words(*_distinct(found.rows, found.codes, len(found.names)), table, starts)
         kept = _often(pieces, *_distinct(rows, codes, len(pieces)), least=2 if len(texts) > 10 else 1, most=most)
         made = cls(words, kept, _LONGEST_ROW, first)
-        sizes = np.concatenate([np.bincount(made._numbers(texts[at : at + _CHUNK])[0]) for at in range(0, len(texts), _CHUNK)])
+        sizes = np.bincount(made._numbers(texts[:: max(1, len(texts) // _SAMPLE)])[0])
         return cls(words, kept, likely_length(sizes, _LONGEST_ROW), first)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.int64]:
@@ -123,7 +125,9 @@ def _distinct(
     rows: NDArray[np.int64], codes: NDArray[np.int64], width: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Each pair of text and number once, in order."""
-    both = np.unique(rows * max(width, 1) + codes)
+    # Sorting by hand: NumPy's unique goes through a hash table, which such regular numbers slow down tenfold and more.
+    both = np.sort(rows * max(width, 1) + codes)
+    both = both[np.r_[True, both[1:] != both[:-1]]] if len(both) else both
     return both // max(width, 1), both % max(width, 1)
 
 

@@ -99,7 +99,7 @@ def file_hashes(items: Sequence[Item]) -> Hashes:
     _, same, counts = np.unique(sizes, return_inverse=True, return_counts=True)
     twins = (counts[same] > 1) & (np.asarray(sizes) > 0)
     hashes = np.arange(len(items), dtype=np.uint64)
-    for n in np.flatnonzero(twins):
+    for n in np.flatnonzero(twins).tolist():
         item = items[n]
         assert isinstance(item, Path)
         hashes[n] = _hash(item.read_bytes())

@@ -105,7 +105,7 @@ def as_images(array: Any) -> Tensor:
     ``(n, height, width)`` is gray. Floats in [0, 1] are stretched to [0, 255]. An alpha channel is laid over white.
     Raises DataError for other shapes, NaN and values outside.
     """
-    values = torch.as_tensor(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array.detach().cpu()
+    values = as_tensor(array)
     values = values[:, None] if values.dim() == 3 else values
     if values.dim() != 4 or 0 in values.shape:
         raise DataError(f"images of shape {tuple(values.shape)}; give (n, height, width, channels)")
@@ -121,6 +121,14 @@ def as_images(array: Any) -> Tensor:
         alpha = values[:, 3:].float() / 255
         values = (values[:, :3] * alpha + 255 * (1 - alpha)).round().to(torch.uint8)
     return values.contiguous()
+
+
+def as_tensor(array: Any) -> Tensor:
+    """A NumPy array or a tensor as a tensor on the CPU; read-only memory and foreign byte orders are copied."""
+    if isinstance(array, Tensor):
+        return array.detach().cpu()
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return torch.from_numpy(np.require(native, requirements=["C", "W"]))
 
 
 def is_nhwc(shape: tuple[int, ...]) -> bool:

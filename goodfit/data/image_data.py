@@ -82,14 +82,15 @@ def build(source: Labelled, settings: DataSettings) -> Data:
         if pixels is not None:
             chosen = torch.from_numpy(positions)
             return Tensors(pixels[chosen], targets[chosen], index[chosen])
-        items = [source.images[n] for n in positions]  # type: ignore[misc]
+        assert not isinstance(source.images, Tensor)
+        items = [source.images[n] for n in positions.tolist()]
         workers = loader_processes(settings.workers)
         return Streamed(
             items, layout, targets[positions], index[positions], lambda n: source.place(int(positions[n])), workers
         )
 
-    parts = [part(positions) for positions in split]
-    mean, std = statistics(parts[0])
+    train, valid, test = (part(positions) for positions in split)
+    mean, std = statistics(train)
     encoder = ImageEncoder(layout, mean, std, source.target, source.column)
     kept = f"{pixels.numel() / 2**20:,.0f} MiB in memory" if pixels is not None else "decoded as they are needed"
     summary = (("images", f"{int(good.sum()):,}, brought to {_shape(layout)}, {kept}"), *source.summary)
@@ -97,14 +98,16 @@ def build(source: Labelled, settings: DataSettings) -> Data:
         source.name,
         encoder.spec,
         task_of(source.target),
-        *parts,
-        encoder=encoder,
-        prepare=encoder.prepare,
-        summary=summary,
-        findings=tuple(findings),
-        fingerprint=source.fingerprint,
-        target_mean=source.target.mean,
-        target_std=source.target.std,
+        train,
+        valid,
+        test,
+        encoder,
+        encoder.prepare,
+        summary,
+        tuple(findings),
+        source.fingerprint,
+        source.target.mean,
+        source.target.std,
     )
 
 
@@ -127,9 +130,11 @@ def _pixels(
     """All pixels, or None where they must be streamed; the layout; what cannot be read; headers that were looked at."""
     size, memory = settings.image_size, settings.memory if settings.memory is not None else MEMORY
     if isinstance(images, Tensor):
-        seen = [Seen(images.shape[3], images.shape[2], images.shape[1] == 1)]
-        layout = choose_layout(seen, size)
-        return to_layout(images, layout) if images.shape[1] in (1, 3) else images, layout, {}, seen
+        if images.shape[1] not in (1, 3):
+            return images, Layout(*images.shape[1:]), {}, []
+        one = [Seen(images.shape[3], images.shape[2], images.shape[1] == 1)]
+        layout = choose_layout(one, size)
+        return to_layout(images, layout), layout, {}, one
     head = look(images[:_HEAD])
     first = head[0] if head else None
     if isinstance(first, Seen) and all(one == first for one in head):
@@ -164,7 +169,7 @@ def _check_classes(source: Labelled, split: Split, good: NDArray[np.bool_]) -> N
 
 
 def statistics(train: Part) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation per channel of the train part, exactly from counts of the 256 values where it is in memory."""
+    """Mean and deviation per channel of uint8 images; of a part in memory exactly, else from 2,000 of them."""
     if isinstance(train, Tensors):
         assert isinstance(train.inputs, Tensor)
         pixels = train.inputs

@@ -35,7 +35,7 @@ class _Listed(NamedTuple):
     items: list[Item]
     names: Sequence[str]
     targets: Tensor
-    index: Tensor
+    numbers: Tensor
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,19 @@ class ImageEncoder:
             unread = {n: one.reason for n, one in enumerate(look(listed.items)) if isinstance(one, Unreadable)}
             _refuse(unread, listed.names)
             name = listed.names.__getitem__
-            return Streamed(listed.items, self.layout, listed.targets, listed.index, name, loader_processes(None))
+            return Streamed(listed.items, self.layout, listed.targets, listed.numbers, name, loader_processes(None))
         pixels, unread = decoded(listed.items, self.layout)
         _refuse(unread, listed.names)
-        return Tensors(pixels, listed.targets, listed.index)
+        return Tensors(pixels, listed.targets, listed.numbers)
 
     def prepare(self, inputs: Inputs, *, channels_last: bool = False) -> Inputs:
         """Images ``(batch, channels, height, width)`` in [0, 255] as floats with mean 0 and deviation 1 per channel."""
         assert isinstance(inputs, Tensor)
         scale, shift = _constants(self.mean, self.std, inputs.device)
-        layout = torch.channels_last if channels_last else torch.preserve_format
-        return torch.addcmul(shift, inputs.to(torch.float32, memory_format=layout), scale)
+        floats = inputs.float()
+        # In place on the fresh copy: a third of the time of a fused addcmul, which is not vectorised over channels.
+        floats = (floats * scale if floats is inputs else floats.mul_(scale)).add_(shift)
+        return floats.contiguous(memory_format=torch.channels_last) if channels_last else floats
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain JSON values."""

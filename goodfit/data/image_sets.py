@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import io
 import os
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from goodfit.data.image_column import as_images
-from goodfit.errors import DataError, nearest, optional
+from goodfit.errors import DataError, nearest
 
 # Our name -> torchvision's class, and how its two parts are asked for.
 _SETS = {
@@ -50,13 +51,14 @@ def cache_folder() -> Path:
 def download(name: str, *, folder: Path | None = None) -> Downloaded:
     """Read a set from the cache, or download it into the cache.
 
-    Raises DataError for unknown names and where there is neither a copy nor a network, MissingExtra without torchvision.
+    Raises DataError for unknown names and where there is neither copy nor network.
     """
     if name not in _SETS:
         raise DataError(f"no set of images is called '{name}'{nearest(name, NAMES)}")
     kind, how = _SETS[name]
     root = folder or cache_folder()
-    sets = optional("torchvision.datasets", "images")
+    # torchvision takes a second to import, and nothing else of reading needs it.
+    sets = importlib.import_module("torchvision.datasets")
     parts: list[Any] = []
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -78,6 +80,6 @@ def download(name: str, *, folder: Path | None = None) -> Downloaded:
     part = np.repeat(np.asarray([0, 2], np.int64), [len(one.data) for one in parts])
     count = int(labels.max()) + 1
     classes = [str(one) for one in getattr(parts[0], "classes", range(count))]
-    digest = hashlib.sha256(memoryview(pixels.numpy()).cast("B"))
+    digest = hashlib.sha256(pixels.numpy().tobytes())
     digest.update(labels.tobytes())
     return Downloaded(pixels, labels, part, classes, digest.hexdigest())

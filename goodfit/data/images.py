@@ -172,13 +172,15 @@ def _split(
     unknown = np.flatnonzero(class_counts(values[given.train], classes) == 0)
     if len(unknown):
         row = int(np.flatnonzero(values == unknown[0])[0])
-        raise DataError(f"{sheet.place(row)}: class '{classes[unknown[0]]}' is not in the train part; add it there")
+        raise DataError(
+            f"{sheet.place(row)}: class '{classes[int(unknown[0])]}' is not in the train part; add it there"
+        )
     valid = 0.0 if len(given.valid) else settings.valid
     test = 0.0 if len(given.test) else settings.test
     if not valid and not test:
         return given, "as the folders say"
     counts = class_counts(values[given.train], classes)
-    for number in np.flatnonzero(counts == 1):
+    for number in np.flatnonzero(counts == 1).tolist():
         row = int(given.train[np.flatnonzero(values[given.train] == number)[0]])
         raise DataError(
             f"class '{classes[number]}' has one image only ({sheet.place(row)}), which cannot be in several parts; "

@@ -16,7 +16,7 @@ from torch import Tensor
 from goodfit import keyed
 from goodfit.data.data import Data
 from goodfit.data.delimited import decode
-from goodfit.data.words import tokenizer_from, train_bpe
+from goodfit.data.words import plain_json, tokenizer_from, train_bpe
 from goodfit.errors import DataError
 from goodfit.recipe import DataSettings, TaskSettings
 from goodfit.types import Batch, Inputs, InputSpec, Task
@@ -25,14 +25,16 @@ PAD, UNKNOWN = 0, 1
 _SHARES = (0.05, 0.05)
 _LENGTH = 256
 _BPE_VOCABULARY = 4096
+_CHUNK = 4096
 
 
 @dataclass(frozen=True)
 class Windows:
     """A part of a token stream as windows that touch each other and do not overlap.
 
-    stream: ``(tokens,)`` int64. Window ``i`` reads tokens ``offset + i * length`` on and foresees each one's successor, so
-    every token but the first is foreseen once. A last window that is not full is padded; its targets there are -100.
+    stream: ``(tokens,)`` int64. Window ``i`` reads tokens ``offset + i * length`` on and foresees each one's
+    successor, so every token but the first is foreseen once. A last window that is not full is padded; its targets
+    there are -100.
     full: leave that last window out. characters: how many characters of text the targets are.
     """
 
@@ -71,7 +73,7 @@ class Windows:
             yield self.take(positions)
 
     def shifted(self, seed: int, epoch: int) -> Windows:
-        """The same stream cut elsewhere: an offset below one window, keyed by seed and epoch; the number of windows stays.
+        """The same stream cut elsewhere: an offset keyed by seed and epoch; the number of windows stays.
 
         With it a model sees other left contexts in every epoch. The train part keeps one window in reserve for that.
         """
@@ -107,7 +109,7 @@ class LanguageEncoder:
         if not self.bpe:
             return ("\u2400", "\ufffd", *self.characters)
         tokenizer = tokenizer_from(self.bpe)
-        return tuple(tokenizer.id_to_token(number) for number in range(tokenizer.get_vocab_size()))
+        return tuple(str(tokenizer.id_to_token(number)) for number in range(tokenizer.get_vocab_size()))
 
     def tokens(self, text: str) -> Tensor:
         """``(1, T)`` int64, T at least 1: a text's token numbers, as a model wants its prompt."""
@@ -117,7 +119,8 @@ class LanguageEncoder:
     def stream(self, text: str) -> Tensor:
         """``(T,)`` int64: a text's token numbers."""
         if self.bpe:
-            return torch.tensor(tokenizer_from(self.bpe).encode(text).ids, dtype=torch.int64)
+            encoded = tokenizer_from(self.bpe).encode_batch_fast(_chunks(text), add_special_tokens=False)
+            return torch.tensor([number for one in encoded for number in one.ids], dtype=torch.int64)
         known = np.asarray([ord(one) for one in self.characters], np.int64)
         codes = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), np.uint32).astype(np.int64)
         order = np.argsort(known)
@@ -166,10 +169,13 @@ class LanguageEncoder:
 def read_language(path: Path, settings: DataSettings, task: TaskSettings) -> Data:
     """A text file as language-modelling data: the first 90 % for training, then 5 % each for validation and test.
 
-    Other shares where ``data.valid`` or ``data.test`` differ from their defaults. Raises DataError for a text too short.
+    Other shares where ``data.valid`` or ``data.test`` differ from their defaults. Raises DataError for a text too
+    short.
     """
     if task.kind not in ("auto", "language"):
-        raise DataError(f"task.kind = '{task.kind}' needs a table, and {path.name} is a text; give a CSV with a text column")
+        raise DataError(
+            f"task.kind = '{task.kind}' needs a table, and {path.name} is a text; give a CSV with a text column"
+        )
     if settings.tokens == "words":
         raise DataError("data.tokens = 'words' is for classifying texts; for language modelling say characters or bpe")
     text, findings, digest = _read(path)
@@ -181,7 +187,9 @@ def read_language(path: Path, settings: DataSettings, task: TaskSettings) -> Dat
     pieces = [text[: ends[0]], text[ends[0] : ends[1]], text[ends[1] :]]
     length = settings.length or _LENGTH
     if settings.tokens == "bpe":
-        encoder = LanguageEncoder(length, bpe=train_bpe([pieces[0]], settings.vocabulary or _BPE_VOCABULARY).to_str())
+        encoder = LanguageEncoder(
+            length, bpe=plain_json(train_bpe(_chunks(pieces[0]), settings.vocabulary or _BPE_VOCABULARY))
+        )
     else:
         if settings.vocabulary is not None:
             raise DataError("data.vocabulary goes with data.tokens = 'bpe'; characters are all kept")
@@ -190,7 +198,8 @@ def read_language(path: Path, settings: DataSettings, task: TaskSettings) -> Dat
     for piece, stream, share in zip(("train", "valid", "test"), streams, (1.0, valid, test), strict=True):
         if share > 0 and len(stream) < min(length, 32) + 1:
             raise DataError(
-                f"{path.name} is too short: its {piece} part has {len(stream)} tokens, fewer than one window of {length}; give a longer "
+                f"{path.name} is too short: its {piece} part has {len(stream)} tokens, fewer than one window of "
+                f"{length}; give a longer "
                 "text, or set data.length lower"
             )
     parts = [
@@ -203,20 +212,36 @@ def read_language(path: Path, settings: DataSettings, task: TaskSettings) -> Dat
         ("text", f"{len(text):,} characters"),
         ("tokens", f"{size:,} different {'byte pairs' if encoder.bpe else 'characters'}, windows of {length}"),
         ("task", f"language: foresee the next {'token' if encoder.bpe else 'character'} of a .txt file"),
-        ("split", f"{len(streams[0]):,} train, {len(streams[1]):,} valid, {len(streams[2]):,} test tokens, by position"),
+        (
+            "split",
+            f"{len(streams[0]):,} train, {len(streams[1]):,} valid, {len(streams[2]):,} test tokens, by position",
+        ),
         *((("unknown", f"{unknown:,} characters of valid and test never occur in train"),) if unknown else ()),
     )
     return Data(
         path.name,
         encoder.spec,
         Task("language", "next token", size, encoder.names if size <= 1000 else ()),
-        *parts,
+        parts[0],
+        parts[1],
+        parts[2],
         encoder,
         encoder.prepare,
         summary,
         tuple(findings),
         digest,
     )
+
+
+def _chunks(text: str) -> list[str]:
+    """The text in pieces that end with a line: a tokenizer takes far longer for one long text than for its pieces."""
+    pieces, start = [], 0
+    while start < len(text):
+        end = text.find("\n", start + _CHUNK)
+        end = len(text) if end < 0 else end + 1
+        pieces.append(text[start:end])
+        start = end
+    return pieces
 
 
 def _read(path: Path) -> tuple[str, list[Any], str]:

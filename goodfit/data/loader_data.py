@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from goodfit.data.array_encoder import TensorEncoder
 from goodfit.data.array_targets import ArrayTarget, check_finite, encode_targets, read_targets, split_of
-from goodfit.data.data import Data, Encoder
+from goodfit.data.data import Data
 from goodfit.data.decode import Layout
 from goodfit.data.image_data import statistics
 from goodfit.data.image_encoder import MEMORY, ImageEncoder
@@ -99,7 +99,7 @@ def _halved(valid: Part, target: ArrayTarget, settings: DataSettings, seed: int)
     finding = Finding(
         "no-test-part",
         "advice",
-        f"no test loader is given: {len(split.test):,} of the valid part's {len(values):,} samples became the test part",
+        f"no test loader is given: {len(split.test):,} of the valid part's {len(values):,} samples are the test part",
         evidence={"samples": len(split.test)},
         fix="give a third loader, or set data.test = 0",
     )
@@ -114,43 +114,44 @@ def _chosen(part: Tensors, positions: Tensor) -> Tensors:
 
 def _data(name: str, parts: list[Any], target: ArrayTarget, how: str, *, findings: list[Finding]) -> Data:
     """Look at some samples to tell what the inputs are, check them, and join everything."""
-    sample = parts[0].take(torch.arange(min(_LOOK, len(parts[0]))))
+    train, valid, test = parts
+    sample = train.take(torch.arange(min(_LOOK, len(train))))
     inputs = sample.inputs
     for key, value in inputs.items() if isinstance(inputs, dict) else [("the inputs", inputs)]:
         if value.is_floating_point():
             check_finite(value, key)
-    encoder: Encoder
+    encoder: ImageEncoder | TensorEncoder
     if isinstance(inputs, Tensor) and inputs.dtype == torch.uint8 and inputs.dim() == 4:
         mean, std = statistics(parts[0])
         layout = Layout(*inputs.shape[1:])
         encoder = ImageEncoder(layout, mean, std, target.spec)
-        spec = encoder.spec
     else:
         shape = tuple(inputs.shape[1:]) if isinstance(inputs, Tensor) else ()
         encoder = TensorEncoder(shape, (), (), target.spec, target.width)
-        spec = encoder.spec
     sizes = ", ".join(f"{len(one):,} {part}" for part, one in zip(_PARTS, parts, strict=True))
-    what = " x ".join(map(str, spec.shape)) or ", ".join(inputs)
+    what = " x ".join(map(str, encoder.spec.shape)) or ", ".join(inputs)
     digest = hashlib.sha256(target.values.tobytes())
     for value in inputs.values() if isinstance(inputs, dict) else [inputs]:
         digest.update(value.contiguous().numpy().tobytes())
     return Data(
         name,
-        spec,
+        encoder.spec,
         target.task(),
-        *parts,
-        encoder=encoder,
-        prepare=encoder.prepare,
-        summary=(
+        train,
+        valid,
+        test,
+        encoder,
+        encoder.prepare,
+        (
             ("samples", f"{sum(map(len, parts)):,} of {what}"),
             ("target", target.described()),
             ("task", target.why),
             ("split", f"{sizes}, {how}"),
         ),
-        findings=tuple(findings),
-        fingerprint=digest.hexdigest(),
-        target_mean=target.spec.mean,
-        target_std=target.spec.std,
+        tuple(findings),
+        digest.hexdigest(),
+        target.spec.mean,
+        target.spec.std,
     )
 
 
@@ -174,11 +175,9 @@ def _converter(spec: TargetSpec) -> Any:
 
 
 def _targets(dataset: Any) -> Any:
-    """All raw targets, from the dataset's own list where it agrees with its samples, else by asking for every sample."""
-    if isinstance(dataset, Subset):
-        inner, chosen = dataset.dataset, np.asarray(dataset.indices)
-    else:
-        inner, chosen = dataset, np.arange(len(dataset))
+    """All raw targets: the dataset's own list where it agrees with its samples, else every sample is asked for."""
+    inner: Any = dataset.dataset if isinstance(dataset, Subset) else dataset
+    chosen = np.asarray(dataset.indices) if isinstance(dataset, Subset) else np.arange(len(dataset))
     held = next((getattr(inner, name) for name in ("targets", "labels") if hasattr(inner, name)), None)
     if held is not None and hasattr(held, "__len__") and len(held) == len(inner):
         values = np.asarray(held)[chosen]

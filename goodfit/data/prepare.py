@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goodfit.data import split as splits
-from goodfit.data.columns import Column, as_strings, cells, dates, numbers, parse_dates, tell
+from goodfit.data.cells import as_strings, cells, dates, numbers, parse_dates
+from goodfit.data.columns import Column, tell
 from goodfit.data.sheet import Sheet
 from goodfit.data.split import Split
 from goodfit.data.target import Target, choose, class_counts, read_target, split_names
@@ -55,7 +56,11 @@ def prepare(sheet: Sheet, settings: DataSettings, task: TaskSettings, *, seed: i
     if not columns:
         raise DataError(
             f"{sheet.name} has no column to learn '{name}' from"
-            + ("" if len(sheet.frame.columns) < 2 else "; all others are left out: " + "; ".join(f.message for f in findings[:3]))
+            + (
+                ""
+                if len(sheet.frame.columns) < 2
+                else "; all others are left out: " + "; ".join(f.message for f in findings[:3])
+            )
         )
     keep = ~target.missing
     if not keep.all():
@@ -84,13 +89,18 @@ def _split(
         codes = np.where(codes < 0, codes.max(initial=0) + 1 + np.arange(len(codes)), codes)
         inner, how = splits.grouped(codes, valid, test=test, seed=seed), f"whole groups of '{settings.groups}'"
     elif settings.time is not None:
-        inner, how = splits.by_time(times(sheet, settings.time)[rows][inside], valid, test=test), f"by '{settings.time}', newest last"
+        inner, how = (
+            splits.by_time(times(sheet, settings.time)[rows][inside], valid, test=test),
+            f"by '{settings.time}', newest last",
+        )
     elif target.spec.kind == "classification":
         values = target.values[inside]
         try:
             inner = splits.stratified(values, valid, test=test, seed=seed, names=target.spec.classes)
         except DataError as error:
-            raise DataError(f"{sheet.name}, target '{target.spec.name}': {_with_place(error, sheet, target, rows)}") from None
+            raise DataError(
+                f"{sheet.name}, target '{target.spec.name}': {_with_place(error, sheet, target, rows)}"
+            ) from None
         how = "stratified by class"
     else:
         inner, how = splits.at_random(len(inside), valid, test=test, seed=seed), "at random"
@@ -111,7 +121,9 @@ def times(sheet: Sheet, name: str) -> NDArray[np.float64]:
     found = [finding for finding in found if finding.rule not in ("id-column", "constant-column")]
     if column is None or column.kind not in ("date", "number"):
         raw = cells(series)
-        values = numbers(raw, ".") if raw.numbers is not None or not len(raw.distinct) else dates(series, raw, "ISO8601")
+        values = (
+            numbers(raw, ".") if raw.numbers is not None or not len(raw.distinct) else dates(series, raw, "ISO8601")
+        )
         if np.isnan(values).all() and len(raw.distinct) and not np.isnan(parsed := numbers(raw, ".")).all():
             values = parsed
     else:
@@ -120,7 +132,8 @@ def times(sheet: Sheet, name: str) -> NDArray[np.float64]:
     if bad.any():
         row = int(np.argmax(bad))
         raise DataError(
-            f"{sheet.place(row)}: '{series.iloc[row]}' in the time column '{name}' is no date or number; mend it or remove the row"
+            f"{sheet.place(row)}: '{series.iloc[row]}' in the time column '{name}' is no date or number; mend it or "
+            f"remove the row"
         )
     return np.asarray(values, np.float64)
 
@@ -129,15 +142,20 @@ def _assembled(sheet: Sheet, names: Sequence[str]) -> NDArray[np.float64]:
     """Seconds since 1970 from columns called year, month, day, hour, minute."""
     units = [name.lower() for name in names]
     if "year" not in units or set(units) - {"year", "month", "day", "hour", "minute", "second"}:
-        raise DataError(f"a time of several columns is made of year, month, day, hour, minute, second; not of {', '.join(names)}")
+        raise DataError(
+            f"a time of several columns is made of year, month, day, hour, minute, second; not of {', '.join(names)}"
+        )
     parts = {unit: numbers(cells(sheet.frame[name]), ".") for unit, name in zip(units, names, strict=True)}
     count = len(sheet.frame)
-    filled = {unit: parts.get(unit, np.full(count, float(unit in ("month", "day")))) for unit in ("year", "month", "day", "hour", "minute", "second")}
+    filled = {
+        unit: parts.get(unit, np.full(count, float(unit in ("month", "day"))))
+        for unit in ("year", "month", "day", "hour", "minute", "second")
+    }
     stack = np.stack(list(filled.values()), 1)
     bad = ~np.isfinite(stack).all(1)
     values = np.full(count, np.nan)
     whole = np.where(np.isfinite(stack), stack, 1).astype(np.int64)
-    strings = np.asarray(["%04d-%02d-%02d %02d:%02d:%02d" % tuple(row) for row in whole], dtype=object)
+    strings = np.asarray(["{:04d}-{:02d}-{:02d} {:02d}:{:02d}:{:02d}".format(*row) for row in whole], dtype=object)
     values = np.where(bad, np.nan, parse_dates(strings, "ISO8601"))
     if np.isnan(values).any():
         row = int(np.argmax(np.isnan(values)))
@@ -151,7 +169,10 @@ def _with_place(error: DataError, sheet: Sheet, target: Target, rows: NDArray[np
     counts = class_counts(target.values, target.spec.classes)
     for number in np.flatnonzero(counts == 1)[:5]:
         position = int(np.flatnonzero(target.values == number)[0])
-        text = text.replace(f"'{target.spec.classes[number]}' (sample {position:,})", f"'{target.spec.classes[number]}' ({sheet.place(int(rows[position]))})")
+        text = text.replace(
+            f"'{target.spec.classes[number]}' (sample {position:,})",
+            f"'{target.spec.classes[number]}' ({sheet.place(int(rows[position]))})",
+        )
     return text
 
 
@@ -180,7 +201,10 @@ def _summary(
     return (
         ("rows", f"{rows:,}"),
         ("columns", f"{len(columns)} to learn from: {kinds}"),
-        ("missing", f"{cells_missing:,} cells ({cells_missing / max(rows * len(columns), 1):.1%})" if cells_missing else "none"),
+        (
+            "missing",
+            f"{cells_missing:,} cells ({cells_missing / max(rows * len(columns), 1):.1%})" if cells_missing else "none",
+        ),
         ("target", describe_target(target)),
         ("task", target.why),
         ("split", f"{len(split.train):,} train, {len(split.valid):,} valid, {len(split.test):,} test, {how}"),
@@ -197,6 +221,8 @@ def describe_target(target: Target) -> str:
     if len(spec.classes) == 2:
         return f"{spec.name}: 2 classes, {shares[1]:.1%} '{spec.classes[1]}' (the positive one)"
     most, least = int(np.argmax(counts)), int(np.argmin(counts))
+    if counts[most] == counts[least]:
+        return f"{spec.name}: {len(spec.classes)} classes of equal size"
     return (
         f"{spec.name}: {len(spec.classes)} classes, from '{spec.classes[least]}' ({shares[least]:.1%}) to "
         f"'{spec.classes[most]}' ({shares[most]:.1%})"

@@ -1,4 +1,4 @@
-"""Any table as one frame with unique column names: a file, a folder of train and test files, a DataFrame, several of them."""
+"""Any table as one frame with unique column names: a file, a folder of train and test files, a DataFrame."""
 
 from __future__ import annotations
 
@@ -68,12 +68,16 @@ def read_sheet(source: Any) -> Sheet:
         return replace(_from_frame(frame, name="table"), classes=classes)
     if isinstance(source, str | Path):
         path = Path(source)
-        return join({part: _from_file(one) for part, one in found.items()}) if (found := parts_in(path)) else _from_file(path)
+        return (
+            join({part: _from_file(one) for part, one in found.items()})
+            if (found := parts_in(path))
+            else _from_file(path)
+        )
     raise DataError(f"a {type(source).__name__} is no table; give a path or a DataFrame")
 
 
 def parts_in(folder: Path) -> dict[str, Path]:
-    """The tables of a folder that holds ``train.csv`` (or .tsv, .parquet) and perhaps ``valid`` and ``test``; else nothing."""
+    """The tables of a folder with ``train.csv`` (.tsv, .parquet) and perhaps ``valid`` and ``test``; else nothing."""
     if not folder.is_dir():
         return {}
     found: dict[str, Path] = {}
@@ -88,7 +92,7 @@ def parts_in(folder: Path) -> dict[str, Path]:
 
 
 def join(sheets: Mapping[str, Sheet]) -> Sheet:
-    """Several sheets as one that knows which part each row belongs to. Raises DataError where columns of train are missing."""
+    """Several sheets as one that knows each row's part. Raises DataError where columns of train are missing."""
     if "train" not in {("train" if PARTS[name] == 0 else name) for name in sheets}:
         raise DataError("parts are given, but none is called train")
     ordered = sorted(sheets.items(), key=lambda item: PARTS[item[0]])
@@ -142,7 +146,15 @@ def _from_file(path: Path) -> Sheet:
     def places(rows: Sequence[int]) -> list[str]:
         return [f"{name}:{line}" for line in parsed.lines(rows)]
 
-    return Sheet(name, parsed.frame, fingerprint, places, parsed.findings, parsed.delimiter != ",", folder=path.parent)
+    return Sheet(
+        name,
+        parsed.frame,
+        fingerprint,
+        places,
+        parsed.findings,
+        parsed.delimiter in (";", "\t", "|"),
+        folder=path.parent,
+    )
 
 
 def _from_parquet(raw: bytes, path: Path, fingerprint: str) -> Sheet:
@@ -159,12 +171,16 @@ def _from_parquet(raw: bytes, path: Path, fingerprint: str) -> Sheet:
     frame, classes = _from_arrow(table)
     sheet = _from_frame(frame, name=name)
     return replace(
-        sheet, fingerprint=fingerprint, places=lambda rows: [f"{name} row {r + 1}" for r in rows], folder=path.parent, classes=classes
+        sheet,
+        fingerprint=fingerprint,
+        places=lambda rows: [f"{name} row {r + 1}" for r in rows],
+        folder=path.parent,
+        classes=classes,
     )
 
 
 def _from_arrow(table: pa.Table) -> tuple[pd.DataFrame, dict[str, tuple[str, ...]]]:
-    """A frame in which an image struct ``{bytes, path}`` is its bytes, and the class names that Hugging Face's metadata hold."""
+    """A frame in which an image struct ``{bytes, path}`` is its bytes, and class names from Hugging Face's metadata."""
     columns = {}
     for name in dict.fromkeys(table.column_names):
         column = table[table.column_names.index(name)]

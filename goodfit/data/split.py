@@ -63,7 +63,8 @@ def stratified(classes: NDArray[Any], valid: float, *, test: float, seed: int, n
         more = f" and {len(lonely) - 5} more" if len(lonely) > 5 else ""
         one = len(lonely) == 1
         raise DataError(
-            f"{'class' if one else 'classes'} {shown}{more} {'has' if one else 'have'} one sample only, which cannot be in "
+            f"{'class' if one else 'classes'} {shown}{more} {'has' if one else 'have'} one sample only, which "
+            f"cannot be in "
             "both train and test; add samples, merge the class with another, or remove it"
         )
     wanted = _sizes(count, valid, test)
@@ -103,7 +104,7 @@ def grouped(groups: NDArray[Any], valid: float, *, test: float, seed: int) -> Sp
 
 
 def by_time(order: NDArray[Any], valid: float, *, test: float) -> Split:
-    """The oldest samples for train, then valid, the newest for test. ``order``: ``(count,)`` times; equal times keep their order."""
+    """The oldest samples for train, then valid, the newest for test. ``order``: ``(count,)`` times."""
     _check(len(order), valid, test)
     sorted_ = np.argsort(order, kind="stable")
     sizes = _sizes(len(order), valid, test)
@@ -133,7 +134,10 @@ class _Sizes(NamedTuple):
 
 def _check(count: int, valid: float, test: float) -> None:
     if not (0 <= valid < 1 and 0 <= test < 1 and valid + test < 1):
-        raise DataError(f"data.valid = {valid:g} and data.test = {test:g} leave nothing to train on; they must add up to less than 1")
+        raise DataError(
+            f"data.valid = {valid:g} and data.test = {test:g} leave nothing to train on; they must add up to less "
+            f"than 1"
+        )
     if count < FEWEST_ROWS:
         raise DataError(f"{count} samples are too few to train, validate and test on; give at least {FEWEST_ROWS}")
 
@@ -145,8 +149,7 @@ def _sizes(count: int, valid: float, test: float) -> _Sizes:
 
 
 def _draws(count: int, seed: int) -> Numbers:
-    drawn: Numbers = keyed.bits(keyed.key(seed, "split"), torch.arange(count))[:, 0].numpy()
-    return drawn
+    return np.asarray(keyed.bits(keyed.key(seed, "split"), torch.arange(count))[:, 0].numpy())
 
 
 def _cut(order: Numbers, sizes: _Sizes) -> Split:
@@ -155,7 +158,7 @@ def _cut(order: Numbers, sizes: _Sizes) -> Split:
 
 
 def _apportion(sizes: Numbers, share: float, *, total: int, room: Numbers, least: NDArray[np.bool_]) -> Numbers:
-    """``total`` samples from classes of these sizes, by largest remainder, at least one where ``least``, at most ``room``."""
+    """``total`` samples from classes of these sizes by largest remainder; one where ``least``, at most ``room``."""
     if total == 0:
         return np.zeros(len(sizes), np.int64)
     ideal = sizes * share
@@ -166,7 +169,7 @@ def _apportion(sizes: Numbers, share: float, *, total: int, room: Numbers, least
             break
         best = open_[np.argsort(taken[open_] - ideal[open_], kind="stable")]
         taken[best[:missing]] += 1
-    return taken
+    return np.asarray(taken)
 
 
 def _nearest(ends: Numbers, aim: int, *, low: int, high: int) -> int:

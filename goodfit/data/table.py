@@ -17,7 +17,7 @@ from goodfit.data import audit
 from goodfit.data.columns import Column, ColumnType, read_column
 from goodfit.data.data import Data
 from goodfit.data.decode import Layout
-from goodfit.data.image_column import images_from_column
+from goodfit.data.image_column import column_items, decoded
 from goodfit.data.prepare import Prepared
 from goodfit.data.sheet import Sheet, read_sheet
 from goodfit.data.target import TargetSpec, encode_target
@@ -40,8 +40,8 @@ class Numeric:
     middle: the median, which also takes the place of missing values. scale: the range between the quartiles.
     part: ``value``, or what of a date: ``day``, ``month``, ``weekday``, ``hour``.
 
-    Source: robust scaling and smooth clipping of Holzmueller et al. 2024 (RealMLP). Equal values stay exactly equal, so a
-    model can still recognise a spike such as a capital gain of 0.
+    Source: robust scaling and smooth clipping of Holzmueller et al. 2024 (RealMLP). Equal values stay exactly equal,
+    so a model can still recognise a spike such as a capital gain of 0.
     """
 
     column: str
@@ -66,8 +66,8 @@ class Category:
 class TableEncoder:
     """Rows of a table as ``{"numeric", "category"}`` and, where there are such columns, ``"tokens"`` and ``"image"``.
 
-    numeric: ``(rows, n)`` float32. category: ``(rows, m)`` int64, 0 missing or unseen. tokens: ``(rows, length)`` int64, 0
-    padding. image: uint8 ``(rows, 3, height, width)``.
+    numeric: ``(rows, n)`` float32. category: ``(rows, m)`` int64, 0 missing or unseen. tokens: ``(rows, length)``
+    int64, 0 padding. image: uint8 ``(rows, 3, height, width)``.
     """
 
     columns: tuple[ColumnType, ...]
@@ -113,7 +113,7 @@ class TableEncoder:
         return Tensors(self.inputs(read, sheet, rows), values, torch.from_numpy(rows))
 
     def inputs(self, columns: Mapping[str, Column], sheet: Sheet, rows: NDArray[np.int64]) -> dict[str, torch.Tensor]:
-        """Columns that were read with this encoder's types as tensors. ``rows``: their rows in the sheet, for messages."""
+        """Columns, read with this encoder's types, as tensors. ``rows``: their rows in the sheet, for messages."""
         count = len(next(iter(columns.values())).values)
         numeric = np.empty((count, len(self.numeric)), np.float32)
         for place, one in enumerate(self.numeric):
@@ -205,7 +205,11 @@ def fit(ready: Prepared, target: TargetSpec, settings: DataSettings) -> TableEnc
             texts.append(here.values)
         elif not image:
             image = column.name
-    words = Words.fit(join_texts(texts), tokens=settings.tokens, vocabulary=settings.vocabulary, length=settings.length) if texts else None
+    words = (
+        Words.fit(join_texts(texts), tokens=settings.tokens, vocabulary=settings.vocabulary, length=settings.length)
+        if texts
+        else None
+    )
     types = tuple(column.type for column in ready.columns if column.kind != "image" or column.name == image)
     size = (settings.image_size or 64) if image else 0
     return TableEncoder(types, tuple(numeric), tuple(category), target, words, image, size)
@@ -281,7 +285,8 @@ def check_columns(sheet: Sheet, names: list[str]) -> None:
         shown = ", ".join(map(repr, missing[:10])) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
         raise DataError(
             f"{sheet.name} has no column {shown}; the model was trained with "
-            f"{'it' if len(missing) == 1 else 'them'}: add {'it' if len(missing) == 1 else 'them'}, empty where not known"
+            f"{'it' if len(missing) == 1 else 'them'}: add {'it' if len(missing) == 1 else 'them'}, empty where not "
+            f"known"
         )
 
 
@@ -295,7 +300,9 @@ def new_targets(spec: TargetSpec, sheet: Sheet, *, targets: bool) -> tuple[NDArr
     values = encode_target(spec, sheet)
     known = values >= 0 if spec.kind == "classification" else np.isfinite(values)
     if not known.any():
-        raise DataError(f"{sheet.name}: '{spec.name}' is missing in every row; there is nothing to compare predictions with")
+        raise DataError(
+            f"{sheet.name}: '{spec.name}' is missing in every row; there is nothing to compare predictions with"
+        )
     return rows[known], target_tensor(values[known], spec)
 
 
@@ -319,7 +326,7 @@ def _fit_category(column: Column) -> Category:
 def _codes(column: Column, levels: tuple[str, ...]) -> NDArray[np.int64]:
     places = {level: number for number, level in enumerate(levels, 1)}
     table = np.asarray([places.get(str(level), 0) for level in column.levels] + [0], np.int64)
-    return table[column.values]
+    return np.asarray(table[column.values])
 
 
 def _check_numbers(column: Column, sheet: Sheet, rows: NDArray[np.int64]) -> None:
@@ -331,18 +338,20 @@ def _check_numbers(column: Column, sheet: Sheet, rows: NDArray[np.int64]) -> Non
     if len(filled):
         row = int(rows[filled[0]])
         raise DataError(
-            f"{sheet.place(row)}: '{raw[filled[0]]}' in column '{column.name}' is no number, nor is any other of its values; "
+            f"{sheet.place(row)}: '{raw[filled[0]]}' in column '{column.name}' is no number, nor is any other of "
+            f"its values; "
             "the model was trained with numbers there"
         )
 
 
 def _images(column: Column, sheet: Sheet, size: int, rows: NDArray[np.int64]) -> torch.Tensor:
     """An image column as ``(rows, 3, size, size)`` uint8; where there is none, middle gray."""
-    found = images_from_column(column.values, sheet.folder, layout=Layout(3, size, size))
-    broken = [row for row in found.unreadable if not column.missing[row]]
+    pixels, failed = decoded(column_items(column.values, sheet.folder), Layout(3, size, size))
+    pixels[list(failed)] = 127
+    broken = [row for row in failed if not column.missing[row]]
     if broken:
         raise DataError(
             f"{sheet.place(int(rows[broken[0]]))}: the image in column '{column.name}' cannot be read "
-            f"({found.unreadable[broken[0]]}), {len(broken):,} such in all; mend them or empty those cells"
+            f"({failed[broken[0]]}), {len(broken):,} such in all; mend them or empty those cells"
         )
-    return found.pixels
+    return pixels

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from goodfit.data.columns import MISSING, as_strings, cells, numbers, parse_numbers
+from goodfit.data.cells import MISSING, Cells, as_strings, cells, numbers, parse_numbers
 from goodfit.data.sheet import Sheet
 from goodfit.errors import DataError, nearest
 from goodfit.recipe import DataSettings, TaskSettings
@@ -21,7 +21,9 @@ TARGET_NAMES = ("target", "label", "labels", "class", "y")
 _CLASS_NAMES = (*TARGET_NAMES[1:4], "category", "species", "digit", "type", "kind")
 _MISSING_TARGET = MISSING - {"None"}
 _ORDERED_VALUES = 7
-"""Whole numbers with so many values are taken as a quantity (wine quality has 7, abalone rings 28); with fewer as classes."""
+"""Whole numbers with so many values are a quantity (wine quality has 7, abalone rings 28); with fewer, classes."""
+_ORDERED_RATINGS = 5
+"""The same where they do not begin at -1, 0 or 1: classes are numbered from there, grades and ratings need not be."""
 _MOST_CLASSES = 0.5
 """More classes than this share of the rows cannot be learned."""
 
@@ -95,16 +97,29 @@ def read_target(sheet: Sheet, name: str, why: str, *, settings: TaskSettings) ->
         codes = series.to_numpy(np.int64)
         if codes.max(initial=-1) >= len(known):
             row = int(np.argmax(codes))
-            raise DataError(f"{sheet.place(row)}: '{name}' is {codes[row]}, but the file names {len(known)} classes; mend one of them")
+            raise DataError(
+                f"{sheet.place(row)}: '{name}' is {codes[row]}, but the file names {len(known)} classes; mend one "
+                f"of them"
+            )
         spec = TargetSpec(name, "classification", known, known)
-        return Target(spec, np.where(codes < 0, -1, codes), f"classification: the file names {len(known)} classes; {why}", ())
+        return Target(
+            spec, np.where(codes < 0, -1, codes), f"classification: the file names {len(known)} classes; {why}", ()
+        )
     column = cells(series, missing=_MISSING_TARGET)
     values, decimal = _as_numbers(column, sheet.comma)
-    if values is not None and not np.isfinite(values).any() or values is None and not len(column.distinct):
+    if (values is not None and not np.isfinite(values).any()) or (values is None and not len(column.distinct)):
         raise DataError(f"{sheet.name}: the target '{name}' is missing in every row; choose another with --target")
     kind, reason = _kind(name, values, column.distinct, settings)
     if kind == "regression":
-        return _numbers(sheet, name, values, column_distinct=column.distinct, codes=column.codes, why=f"{reason}; {why}", decimal=decimal)
+        return _numbers(
+            sheet,
+            name,
+            values,
+            column_distinct=column.distinct,
+            codes=column.codes,
+            why=f"{reason}; {why}",
+            decimal=decimal,
+        )
     return _classes(sheet, name, series, why=f"{reason}; {why}", settings=settings)
 
 
@@ -115,14 +130,16 @@ def encode_target(spec: TargetSpec, sheet: Sheet) -> NDArray[Any]:
     """
     series = sheet.frame[spec.name]
     if spec.kind == "regression":
-        return numbers(cells(series, missing=_MISSING_TARGET), spec.decimal)
+        return np.asarray(numbers(cells(series, missing=_MISSING_TARGET), spec.decimal))
     if spec.names and pd.api.types.is_numeric_dtype(series.dtype) and not pd.api.types.is_bool_dtype(series.dtype):
         codes = series.to_numpy(np.float64, na_value=-1)
         bad = (codes >= len(spec.names)) | (codes != np.floor(codes))
         if bad.any():
             row = int(np.argmax(bad))
-            raise DataError(f"{sheet.place(row)}: '{spec.name}' is {codes[row]:g}; known are 0 to {len(spec.names) - 1}")
-        return np.maximum(codes, -1).astype(np.int64)
+            raise DataError(
+                f"{sheet.place(row)}: '{spec.name}' is {codes[row]:g}; known are 0 to {len(spec.names) - 1}"
+            )
+        return np.asarray(np.maximum(codes, -1), np.int64)
     column = as_strings(cells(series, missing=_MISSING_TARGET))
     places = {one: number for number, one in enumerate(spec.classes)}
     table = np.asarray([places.get(str(value), -2) for value in column.distinct] + [-1], np.int64)
@@ -131,12 +148,13 @@ def encode_target(spec: TargetSpec, sheet: Sheet) -> NDArray[Any]:
         row = int(np.argmax(found == -2))
         value = column.distinct[column.codes[row]]
         raise DataError(
-            f"{sheet.place(row)}: class '{value}' of '{spec.name}' was not there in training{nearest(str(value), spec.classes)}"
+            f"{sheet.place(row)}: class '{value}' of '{spec.name}' was not there in "
+            f"training{nearest(str(value), spec.classes)}"
         )
-    return found
+    return np.asarray(found)
 
 
-def _as_numbers(column: Any, comma: bool) -> tuple[NDArray[np.float64] | None, str]:
+def _as_numbers(column: Cells, comma: bool) -> tuple[NDArray[np.float64] | None, str]:
     """The target as numbers where nearly all of it are numbers."""
     if column.numbers is not None:
         return column.numbers, "."
@@ -160,7 +178,9 @@ def _kind(
             "for a table say classification or regression"
         )
     if asked == "regression" and values is None:
-        raise DataError(f"task.kind = 'regression', but '{name}' holds text such as '{distinct[0]}'; choose a column of numbers")
+        raise DataError(
+            f"task.kind = 'regression', but '{name}' holds text such as '{distinct[0]}'; choose a column of numbers"
+        )
     if asked != "auto":
         return asked, f"{asked}: as asked"
     if values is None:
@@ -172,10 +192,11 @@ def _kind(
         if len(different) == 2:
             return "classification", f"classification: '{name}' has two values ({other})"
         return "regression", f"regression: '{name}' holds numbers with fractions ({other})"
-    if len(different) < _ORDERED_VALUES:
+    from_zero = different[0] in (-1, 0, 1)
+    if len(different) < (_ORDERED_VALUES if from_zero else _ORDERED_RATINGS):
         return "classification", f"classification: '{name}' has {len(different)} different whole numbers ({other})"
     first, last, most = different[0], different[-1], len(different)
-    contiguous = first in (0, 1) and last - first == most - 1
+    contiguous = from_zero and last - first == most - 1
     if contiguous and most <= 1000 and (_called(name) or (most <= 20 and counts.min() >= 0.2 * counts.max())):
         told = "is called so" if _called(name) else "has them about equally often"
         return "classification", f"classification: '{name}' numbers {most} classes from {first:g} and {told} ({other})"
@@ -198,7 +219,8 @@ def _numbers(
                 Finding(
                     "text-in-target",
                     "warning",
-                    f"the target '{name}' is no number in {int(wrong.sum()):,} rows, first '{column_distinct[codes[row]]}' at "
+                    f"the target '{name}' is no number in {int(wrong.sum()):,} rows, first "
+                    f"'{column_distinct[codes[row]]}' at "
                     f"{sheet.place(row)}; they are left out",
                     where=name,
                     evidence={"rows": int(wrong.sum())},
@@ -212,7 +234,8 @@ def _numbers(
             Finding(
                 "infinite-target",
                 "warning",
-                f"the target '{name}' is infinite in {int(infinite.sum()):,} rows, first at {sheet.place(row)}; they are left out",
+                f"the target '{name}' is infinite in {int(infinite.sum()):,} rows, first at {sheet.place(row)}; "
+                f"they are left out",
                 where=name,
                 evidence={"rows": int(infinite.sum())},
                 fix="mend these cells",
@@ -234,11 +257,13 @@ def _classes(sheet: Sheet, name: str, series: pd.Series, *, why: str, settings: 
     known = int(counts.sum())
     if len(names) == 1:
         raise DataError(
-            f"{sheet.name}: the target '{name}' has only one class, '{names[0]}'; two are needed to learn the difference"
+            f"{sheet.name}: the target '{name}' has only one class, '{names[0]}'; two are needed to learn the "
+            f"difference"
         )
     if len(names) > max(_MOST_CLASSES * known, 2) and known >= 10:
         raise DataError(
-            f"{sheet.name}: the target '{name}' has {len(names):,} different values in {known:,} rows, too many for classes; "
+            f"{sheet.name}: the target '{name}' has {len(names):,} different values in {known:,} rows, too many for "
+            f"classes; "
             "choose another with --target"
         )
     findings = _alike(sheet, name, names, counts, series=series)
@@ -247,7 +272,9 @@ def _classes(sheet: Sheet, name: str, series: pd.Series, *, why: str, settings: 
         if positive == 0:
             names, order = names[::-1], order[::-1]
     elif settings.positive is not None:
-        raise DataError(f"task.positive = '{settings.positive}' is for two classes; '{name}' has {len(names)}; leave it out")
+        raise DataError(
+            f"task.positive = '{settings.positive}' is for two classes; '{name}' has {len(names)}; leave it out"
+        )
     renumber = np.append(np.argsort(order), -1)
     spec = TargetSpec(name, "classification", tuple(str(one) for one in names))
     return Target(spec, renumber[column.codes], why, tuple(findings))
@@ -264,7 +291,9 @@ def _positive(names: NDArray[Any], counts: NDArray[np.int64], settings: TaskSett
         return 0 if counts[0] < counts[1] and not _is_negative(names[0]) else 1
     found = np.flatnonzero(names == str(settings.positive).strip())
     if not len(found):
-        raise DataError(f"'{target}' has no class '{settings.positive}' (task.positive){nearest(settings.positive, list(names))}")
+        raise DataError(
+            f"'{target}' has no class '{settings.positive}' (task.positive){nearest(settings.positive, list(names))}"
+        )
     return int(found[0])
 
 

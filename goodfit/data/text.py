@@ -1,4 +1,4 @@
-"""Tables whose only features are texts: each row becomes one sequence of token numbers, and perhaps a set of n-grams."""
+"""Tables whose only features are texts: each row becomes a sequence of tokens, and perhaps a set of n-grams."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ from goodfit.data.data import Data
 from goodfit.data.grams import Grams
 from goodfit.data.prepare import Prepared
 from goodfit.data.sheet import read_sheet
-from goodfit.data.table import check_columns, join_texts, new_targets, standardised, target_from_json, target_tensor, task_of
+from goodfit.data.table import (
+    check_columns,
+    join_texts,
+    new_targets,
+    standardised,
+    target_from_json,
+    target_tensor,
+    task_of,
+)
 from goodfit.data.target import TargetSpec
 from goodfit.data.words import Words
 from goodfit.recipe import DataSettings
@@ -29,9 +37,9 @@ AUTO = "words"
 class TextEncoder:
     """One or several text columns, joined, as ``(rows, length)`` int64 token numbers.
 
-    With n-grams (``data.tokens = "grams"``) a row holds the text's words in order, ``spec.length`` of them, and behind them the
-    numbers of its n-grams, each once, from a range of their own. ``spec.cardinalities`` is then how many numbers there
-    are of each kind: words (with padding and unknown), word n-grams, pieces of words.
+    With n-grams (``data.tokens = "grams"``) a row holds the text's words in order, ``spec.length`` of them, and behind
+    them the numbers of its n-grams, each once, from a range of their own. ``spec.cardinalities`` is then how many
+    numbers there are of each kind: words (with padding and unknown), word n-grams, pieces of words.
     """
 
     columns: tuple[str, ...]
@@ -60,7 +68,9 @@ class TextEncoder:
         """New rows of a table, or a list of texts; with ``targets`` only rows whose target is known."""
         if isinstance(source, list | tuple) and all(isinstance(one, str) for one in source) and not targets:
             tokens = self.tokens(source)
-            blank = torch.zeros(len(source), dtype=torch.int64 if self.target.kind == "classification" else torch.float32)
+            blank = torch.zeros(
+                len(source), dtype=torch.int64 if self.target.kind == "classification" else torch.float32
+            )
             return Tensors(tokens, blank, torch.arange(len(source)))
         sheet = read_sheet(source)
         check_columns(sheet, list(self.columns))

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 PAD, UNKNOWN = 0, 1
 _FIRST = 2
-_WORD = re.compile(r"\w+(?:'\w+)*|[^\w\s]|\x00")
+_WORD = re.compile(r"\w+|[^\w\s]|\x1e")
 _CHARACTER = re.compile(r"(?s).")
 _VOCABULARY, _BPE_VOCABULARY = 30_000, 8_000
 _LONGEST = 512
@@ -25,7 +25,7 @@ _COVERED = 0.98
 
 
 class Cut(NamedTuple):
-    """Texts cut into words. codes: ``(words,)`` into ``names``; rows: ``(words,)`` the text each belongs to, ascending."""
+    """Texts cut into words. codes: ``(words,)`` into ``names``; rows: ``(words,)`` each one's text, ascending."""
 
     codes: NDArray[np.int64]
     names: NDArray[Any]
@@ -58,7 +58,7 @@ class Words:
         if tokens == "bpe":
             trained = train_bpe(texts, vocabulary or _BPE_VOCABULARY)
             counts = np.asarray([len(one.ids) for one in trained.encode_batch(list(texts))], np.int64)
-            return cls((), length or likely_length(counts), bpe=trained.to_str())
+            return cls((), length or likely_length(counts), bpe=plain_json(trained))
         found = cut(texts, characters=tokens == "characters")
         counts = np.bincount(found.codes, minlength=len(found.names))
         order = np.argsort(-counts, kind="stable")
@@ -97,12 +97,12 @@ class Words:
 
 def cut(texts: Sequence[str], *, characters: bool = False) -> Cut:
     """All words (or characters) of all texts, lower case; a punctuation mark is a word of its own."""
-    joined = "\x00".join(text.replace("\x00", " ") for text in texts).lower()
+    joined = "\x1e".join(text.replace("\x1e", " ") for text in texts).lower()
     words = np.asarray((_CHARACTER if characters else _WORD).findall(joined), dtype=object)
     if not len(words):
         return Cut(np.zeros(0, np.int64), np.zeros(0, object), np.zeros(0, np.int64))
     codes, names = pd.factorize(words)
-    ends = np.asarray(names == "\x00")[codes]
+    ends = np.asarray(names == "\x1e")[codes]
     within = ~ends
     used, codes = np.unique(codes[within], return_inverse=True)
     return Cut(np.asarray(codes, np.int64), np.asarray(names, dtype=object)[used], np.cumsum(ends)[within])
@@ -136,6 +136,11 @@ def train_bpe(texts: Sequence[str], vocabulary: int) -> Tokenizer:
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
+
+
+def plain_json(tokenizer: Tokenizer) -> str:
+    """A tokenizer as JSON in the form that reading and writing it again leaves alone."""
+    return json.dumps(json.loads(tokenizer.to_str()))
 
 
 @lru_cache(maxsize=4)

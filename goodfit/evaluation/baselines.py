@@ -7,19 +7,19 @@ tuning.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.linear_model import Ridge
 
-from goodfit.evaluation.features import chosen, linear_matrices, tree_matrices
+from goodfit.evaluation.features import chosen, gathered, linear_matrices, tree_matrices
 from goodfit.evaluation.forecasts import forecasts
 from goodfit.evaluation.language import IGNORED, characters_per_token
+from goodfit.evaluation.linear import logistic, ridge
 from goodfit.evaluation.ngrams import ngram_nats
 from goodfit.evaluation.results import points
 from goodfit.evaluation.seasons import mase_scale
@@ -28,6 +28,8 @@ from goodfit.types import InputSpec, Part, Task
 
 if TYPE_CHECKING:
     from goodfit.data.data import Data
+
+_WIDEST_RIDGE = 1_500
 
 Answer = tuple[Array, str]
 """Class probabilities, values in the targets' units or windows' summed nats; and a note."""
@@ -68,9 +70,7 @@ def baselines(
             )
             continue
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                found = make()
+            found = make()
         except (ValueError, ArithmeticError, np.linalg.LinAlgError, MemoryError) as error:
             # A baseline that cannot be had must not cost the run its results; the row says so.
             spent = time.monotonic() - began
@@ -131,50 +131,47 @@ def _mean(train: Part, other: Part) -> Answer:
 
 def _linear(train: Part, other: Part, task: Task, spec: InputSpec, seed: int) -> Answer:
     positions, note = chosen(len(train), _linear_limit(task, spec), seed)
-    x, z = linear_matrices(train, positions, other, spec)
-    y = train.targets[positions].cpu().numpy()
-    if task.kind == "regression":
-        model = RidgeCV(alphas=np.logspace(-3, 4, 8)) if not hasattr(x, "toarray") or x.shape[1] <= 3000 else RidgeCV()
-        dense = hasattr(x, "toarray") and x.shape[1] <= 3000
-        fitted = model.fit(x.toarray() if dense else x, y)
-        return fitted.predict(z.toarray() if dense else z), note
-    pixels = spec.kind == "image"
-    most = 60 if pixels else 300
-    model = LogisticRegression(C=0.01 if pixels else 1.0, max_iter=most).fit(x, y)
-    if int(np.max(model.n_iter_)) >= most:
-        note = "; ".join(filter(None, [note, f"stopped after {most} iterations"]))
-    return _all_classes(model.predict_proba(z), model.classes_, task), note
+    fitted, scored = gathered(train, positions), gathered(other, torch.arange(len(other)))
+    x, z = linear_matrices(fitted, scored, spec)
+    if task.kind == "classification":
+        answer, how = logistic(x, fitted.targets, z, classes=len(task.classes), seed=seed)
+    elif x.shape[1] > _WIDEST_RIDGE:
+        model = Ridge(alpha=1.0).fit(x, fitted.targets)
+        answer, how = model.predict(z), "penalty 1"
+    else:
+        answer, how = ridge(_dense(x), fitted.targets, _dense(z))
+    return answer, "; ".join(filter(None, [note, how]))
 
 
 def _trees(train: Part, other: Part, task: Task, spec: InputSpec, seed: int) -> Answer | None:
-    classes = max(1, len(task.classes)) if len(task.classes) > 2 else 1
-    positions, note = chosen(len(train), max(2_000, 60_000 // classes), seed)
-    matrices = tree_matrices(train, positions, other, spec)
+    trees_a_round = len(task.classes) if len(task.classes) > 2 else 1
+    positions, note = chosen(len(train), max(2_000, 60_000 // trees_a_round), seed)
+    fitted = gathered(train, positions)
+    matrices = tree_matrices(fitted, gathered(other, torch.arange(len(other))), spec)
     if matrices is None:
         return None
     x, z, kinds = matrices
-    y = train.targets[positions].cpu().numpy()
     settings: dict[str, Any] = {"categorical_features": kinds if any(kinds) else None, "random_state": seed % 2**32}
     if task.kind == "regression":
-        fitted = HistGradientBoostingRegressor(**settings).fit(x, y)
-        return fitted.predict(z), note
-    model = HistGradientBoostingClassifier(**settings).fit(x, y)
-    return _all_classes(model.predict_proba(z), model.classes_, task), note
+        return HistGradientBoostingRegressor(**settings).fit(x, fitted.targets).predict(z), note
+    model = HistGradientBoostingClassifier(**settings).fit(x, fitted.targets)
+    answer = np.zeros((len(z), len(task.classes)))
+    answer[:, model.classes_.astype(int)] = model.predict_proba(z)
+    return answer, note
 
 
 def _linear_limit(task: Task, spec: InputSpec) -> int:
-    """Samples for about four seconds: dense inputs are what costs."""
+    """Samples for a few seconds: dense inputs are what costs."""
     if spec.kind in ("image", "tensor", "series"):
         width = int(np.prod(spec.shape))
-        return max(1_000, int(3e8 / (max(width, 1) * max(1, len(task.classes)) ** 0.5)))
+        if spec.kind == "image" and width > 1024:
+            width = spec.shape[0] * 256
+        return max(1_000, int(6e7 / (max(width, 1) * max(1, len(task.classes)) ** 0.5)))
     return 60_000
 
 
-def _all_classes(p: Array, known: Array, task: Task) -> Array:
-    """Columns for every class; one that the train samples lacked gets probability 0."""
-    made = np.zeros((len(p), len(task.classes)))
-    made[:, known.astype(int)] = p
-    return made
+def _dense(matrix: Any) -> Array:
+    return np.asarray(matrix.toarray() if sparse.issparse(matrix) else matrix)
 
 
 def _counting(train: Part, other: Part, spec: InputSpec) -> Iterator[tuple[str, Callable[[], Answer | None]]]:

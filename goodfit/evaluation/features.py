@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,25 @@ import torch
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfTransformer, TfidfVectorizer
 from torch import Tensor
+from torch.nn import functional
 
 from goodfit import keyed
 from goodfit.evaluation.weighted import Array
-from goodfit.types import InputSpec, Part
+from goodfit.types import Inputs, InputSpec, Part
 
-WIDEST_TEXT = 200_000
+_WIDEST_TEXT = 200_000
+_WIDEST_TREES = 256
+_WIDEST_IMAGE, _SIDE = 1024, 16
+_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Some samples of a part: inputs with large images averaged down, targets, and texts where the part has them."""
+
+    inputs: Inputs
+    targets: Array
+    texts: tuple[str, ...] | None
 
 
 def chosen(samples: int, limit: int, seed: int) -> tuple[Tensor, str]:
@@ -25,71 +39,92 @@ def chosen(samples: int, limit: int, seed: int) -> tuple[Tensor, str]:
     return drawn, f"fitted on {limit:,} of {samples:,} samples"
 
 
-def linear_matrices(train: Part, positions: Tensor, other: Part, spec: InputSpec) -> tuple[Any, Any]:
-    """Matrices for linear models, of the train samples at ``positions`` and of the whole other part.
+def gathered(part: Part, positions: Tensor) -> Gathered:
+    """The samples at these positions. Images of more than 1,024 numbers are averaged to at most 16 x 16 pixels.
 
-    Numbers standardised on the train samples; categories one-hot; texts as TF-IDF of words and word pairs where the
-    part has ``texts``, of token ids else; pixels in [0, 1] less their mean.
+    Targets come with the inputs, batch by batch: in a user's own shuffled loader no other order is the right one.
     """
-    texts, others = getattr(train, "texts", None), getattr(other, "texts", None)
-    everything = torch.arange(len(other))
-    if spec.kind == "text" and texts is not None and others is not None:
-        vectors = TfidfVectorizer(
-            ngram_range=(1, 2), sublinear_tf=True, max_features=WIDEST_TEXT, token_pattern=r"(?u)\b\w+\b"
+    inputs: list[Inputs] = []
+    targets: list[Tensor] = []
+    for batch in part.batches(torch.split(positions, _AT_ONCE)):
+        inputs.append(
+            {k: _shrunk(v.cpu()) if k == "image" else v.cpu() for k, v in batch.inputs.items()}
+            if isinstance(batch.inputs, dict)
+            else _shrunk(batch.inputs.cpu())
         )
-        # A vocabulary that is empty (no words at all) must not stop the other baselines.
-        return vectors.fit_transform([texts[int(k)] for k in positions] or [""]), vectors.transform(others)
-    first, second = train.take(positions).inputs, other.take(everything).inputs
-    if isinstance(first, Tensor) and isinstance(second, Tensor):
-        if spec.kind == "text":
-            return _tfidf(first, second, spec.vocabulary)
-        return _standard(_flat(first), _flat(second), scale=spec.kind != "image")
-    assert isinstance(first, dict)
-    assert isinstance(second, dict)
-    made: list[tuple[Any, Any]] = []
-    if "numeric" in first and first["numeric"].shape[1]:
-        a, b = _standard(_flat(first["numeric"]), _flat(second["numeric"]), scale=True)
-        made.append((sparse.csr_array(a), sparse.csr_array(b)))
-    if "category" in first and first["category"].shape[1]:
-        made.append((_one_hot(first["category"], spec), _one_hot(second["category"], spec)))
-    if "tokens" in first:
-        made.append(_tfidf(first["tokens"], second["tokens"], spec.vocabulary))
-    if not made:
-        return _standard(_flat(first["image"]), _flat(second["image"]), scale=False)
-    return sparse.hstack([a for a, _ in made]).tocsr(), sparse.hstack([b for _, b in made]).tocsr()
+        targets.append(batch.targets.cpu())
+    texts = getattr(part, "texts", None)
+    kept = None if texts is None else tuple(texts[int(k)] for k in positions)
+    first = inputs[0]
+    if isinstance(first, dict):
+        whole: Inputs = {k: torch.cat([one[k] for one in inputs if isinstance(one, dict)]) for k in first}
+    else:
+        whole = torch.cat([one for one in inputs if isinstance(one, Tensor)])
+    return Gathered(whole, torch.cat(targets).numpy(), kept)
 
 
-def tree_matrices(
-    train: Part, positions: Tensor, other: Part, spec: InputSpec
-) -> tuple[Array, Array, list[bool]] | None:
-    """Matrices for decision trees and which columns are categories; None where the inputs have no columns (text,
-    images).
+def linear_matrices(train: Gathered, other: Gathered, spec: InputSpec) -> tuple[Any, Any]:
+    """Matrices for linear models of the two parts, scaled by what the first one shows.
 
-    Small inputs of any shape count as columns: up to 256 numbers a sample.
+    Numbers standardised; categories one-hot; texts as TF-IDF of words and word pairs, from the texts themselves where
+    the part has them, from token numbers else; pixels less their mean, all in one unit.
     """
-    first, second = train.take(positions).inputs, other.take(torch.arange(len(other))).inputs
-    if isinstance(first, dict) and isinstance(second, dict):
-        numeric = [_flat(one["numeric"]) if "numeric" in one else np.zeros((n, 0)) for one, n in _sized(first, second)]
-        codes = [_flat(one["category"]) if "category" in one else np.zeros((n, 0)) for one, n in _sized(first, second)]
-        if not numeric[0].shape[1] + codes[0].shape[1]:
+    if spec.kind == "text" and train.texts is not None and other.texts is not None:
+        vectors = TfidfVectorizer(
+            ngram_range=(1, 2), sublinear_tf=True, max_features=_WIDEST_TEXT, token_pattern=r"(?u)\b\w+\b"
+        )
+        return vectors.fit_transform(train.texts), vectors.transform(other.texts)
+    if isinstance(train.inputs, Tensor) and isinstance(other.inputs, Tensor):
+        if spec.kind == "text":
+            return _tfidf(train.inputs, other.inputs, spec)
+        return _standard(_flat(train.inputs), _flat(other.inputs), scale=spec.kind != "image")
+    assert isinstance(train.inputs, dict)
+    assert isinstance(other.inputs, dict)
+    first, second = train.inputs, other.inputs
+    made: list[tuple[Any, Any]] = []
+    for name in ("numeric", "image"):
+        if name in first and first[name].numel():
+            made.append(_standard(_flat(first[name]), _flat(second[name]), scale=name == "numeric"))
+    if "category" in first and first["category"].numel():
+        made.append((_one_hot(first["category"], spec), _one_hot(second["category"], spec)))
+    if "tokens" in first and first["tokens"].numel():
+        made.append(_tfidf(first["tokens"], second["tokens"], spec))
+    train_blocks, other_blocks = ([sparse.csr_array(pair[k]) for pair in made] for k in (0, 1))
+    return sparse.hstack(train_blocks).tocsr(), sparse.hstack(other_blocks).tocsr()
+
+
+def tree_matrices(train: Gathered, other: Gathered, spec: InputSpec) -> tuple[Array, Array, list[bool]] | None:
+    """Matrices for decision trees and which columns are categories; None where there are no columns (text, images).
+
+    Arrays count as columns up to 256 numbers a sample.
+    """
+    if isinstance(train.inputs, dict) and isinstance(other.inputs, dict):
+        first, second = (_columns(one) for one in (train.inputs, other.inputs))
+        if not first.shape[1]:
             return None
         # The trees take at most 255 codes as a category; longer columns are left as ordered numbers.
-        kinds = [False] * numeric[0].shape[1] + [cardinality <= 255 for cardinality in spec.cardinalities]
-        return np.hstack([numeric[0], codes[0]]), np.hstack([numeric[1], codes[1]]), kinds
-    assert isinstance(first, Tensor)
-    assert isinstance(second, Tensor)
-    if spec.kind in ("text", "language") or first[0].numel() > 256:
+        kinds = [cardinality <= 255 for cardinality in spec.cardinalities]
+        return first, second, [False] * (first.shape[1] - len(kinds)) + kinds
+    assert isinstance(train.inputs, Tensor)
+    assert isinstance(other.inputs, Tensor)
+    if spec.kind in ("text", "image") or train.inputs[0].numel() > _WIDEST_TREES:
         return None
-    return _flat(first), _flat(second), [False] * first[0].numel()
+    return _flat(train.inputs), _flat(other.inputs), [False] * train.inputs[0].numel()
 
 
-def _sized(*inputs: dict[str, Tensor]) -> list[tuple[dict[str, Tensor], int]]:
-    return [(one, len(next(iter(one.values())))) for one in inputs]
+def _columns(inputs: dict[str, Tensor]) -> Array:
+    rows = len(next(iter(inputs.values())))
+    return np.hstack([np.zeros((rows, 0)), *(_flat(inputs[k]) for k in ("numeric", "category") if k in inputs)])
+
+
+def _shrunk(images: Tensor) -> Tensor:
+    if images.ndim != 4 or images[0].numel() <= _WIDEST_IMAGE:
+        return images
+    return functional.adaptive_avg_pool2d(images.float(), (min(_SIDE, images.shape[2]), min(_SIDE, images.shape[3])))
 
 
 def _flat(values: Tensor) -> Array:
-    kept = torch.float32 if values.dtype == torch.uint8 else torch.float64
-    return np.asarray(np.nan_to_num(values.cpu().reshape(len(values), -1).to(kept).numpy()))
+    return np.asarray(np.nan_to_num(values.reshape(len(values), -1).double().numpy()))
 
 
 def _standard(first: Array, second: Array, *, scale: bool) -> tuple[Array, Array]:
@@ -106,19 +141,33 @@ def _standard(first: Array, second: Array, *, scale: bool) -> tuple[Array, Array
 
 def _one_hot(codes: Tensor, spec: InputSpec) -> Any:
     made = []
-    for column, cardinality in zip(codes.cpu().numpy().T, spec.cardinalities, strict=True):
+    for column, cardinality in zip(codes.numpy().T, spec.cardinalities, strict=True):
         shape = (len(column), cardinality)
         made.append(sparse.csr_array((np.ones(len(column)), (np.arange(len(column)), column)), shape=shape))
     return sparse.hstack(made).tocsr()
 
 
-def _tfidf(first: Tensor, second: Tensor, vocabulary: int) -> tuple[Any, Any]:
+def _tfidf(first: Tensor, second: Tensor, spec: InputSpec) -> tuple[Any, Any]:
+    """TF-IDF of token numbers and of pairs of neighbours that occur twice in the first part. 0 is padding."""
+    # Behind a text's words in order there may stand its n-grams, which have no neighbours.
+    a, b = (one[:, : spec.length or None].numpy() for one in (first, second))
+    vocabulary = max(spec.vocabulary, int(a.max(initial=0)) + 1, int(b.max(initial=0)) + 1)
+    known, times = np.unique(_pairs(a, vocabulary)[1], return_counts=True)
+    known = known[times >= 2]
     weigh = TfidfTransformer(sublinear_tf=True)
-    return weigh.fit_transform(_bag(first, vocabulary)), weigh.transform(_bag(second, vocabulary))
+    return weigh.fit_transform(_bag(a, vocabulary, known)), weigh.transform(_bag(b, vocabulary, known))
 
 
-def _bag(tokens: Tensor, vocabulary: int) -> Any:
-    ids = tokens.cpu().numpy()
+def _pairs(ids: Array, vocabulary: int) -> tuple[Array, Array]:
+    rows, places = np.nonzero((ids[:, :-1] != 0) & (ids[:, 1:] != 0))
+    return rows, ids[rows, places] * vocabulary + ids[rows, places + 1]
+
+
+def _bag(ids: Array, vocabulary: int, known: Array) -> Any:
     rows, places = np.nonzero(ids)
-    shape = (len(ids), max(vocabulary, 1))
-    return sparse.csr_array((np.ones(len(rows)), (rows, ids[rows, places])), shape=shape)
+    pair_rows, pairs = _pairs(ids, vocabulary)
+    place = np.searchsorted(known, pairs)
+    there = np.append(known, -1)[place] == pairs
+    row = np.concatenate((rows, pair_rows[there]))
+    column = np.concatenate((ids[rows, places], vocabulary + place[there]))
+    return sparse.csr_array((np.ones(len(row)), (row, column)), shape=(len(ids), vocabulary + len(known)))

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from sklearn.linear_model import RidgeCV
+import torch
 
-from goodfit.evaluation.features import chosen
+from goodfit.evaluation.features import chosen, gathered
+from goodfit.evaluation.linear import ridge
 from goodfit.evaluation.seasons import origins_of, season_of, series_of
 from goodfit.evaluation.weighted import Array
 from goodfit.types import Inputs, Part
 
 Forecast = tuple[Array, str]
-_WIDEST = 2_000
+_LONGEST = 500
 
 
 def forecasts(
@@ -35,7 +36,7 @@ def forecasts(
     rows: list[tuple[str, Callable[[], Forecast | None]]] = [("last value", lambda: repeat(1))]
     if season > 1:
         rows.append((f"seasonal naive ({season} steps)", lambda: repeat(season)))
-    rows.append(("ridge regression on the last values", lambda: _ridge(train, other, seed)))
+    rows.append(("ridge regression on the last values", lambda: _lags(train, other, seed)))
     return rows
 
 
@@ -58,20 +59,17 @@ def _repeated(series: Array, first: int, other: Part, season: int) -> Array:
     return np.where(np.isnan(values), early.mean() if len(early) else 0.0, values)
 
 
-def _ridge(train: Part, other: Part, seed: int) -> Forecast:
+def _lags(train: Part, other: Part, seed: int) -> Forecast:
     positions, note = chosen(len(train), 20_000, seed)
-    batch = train.take(positions)
-    x, y = _flat(batch.inputs), batch.targets.cpu().double().numpy().reshape(len(positions), -1)
-    if x.shape[1] > _WIDEST:
-        note = "; ".join(filter(None, [note, f"the last {_WIDEST:,} of {x.shape[1]:,} inputs"]))
-    x = x[:, -_WIDEST:]
-    level, spread = x.mean(0), x.std(0) + 1e-9
-    model = RidgeCV(alphas=np.logspace(-2, 4, 7)).fit((x - level) / spread, y)
-    whole = other.take(chosen(len(other), len(other), seed)[0])
-    answers = model.predict((_flat(whole.inputs)[:, -_WIDEST:] - level) / spread)
-    return answers.reshape(len(other), -1), note
+    fitted, scored = gathered(train, positions), gathered(other, torch.arange(len(other)))
+    answers, how = ridge(_recent(fitted.inputs), fitted.targets.astype(np.float64), _recent(scored.inputs))
+    return answers, "; ".join(filter(None, [note, how]))
 
 
-def _flat(inputs: Inputs) -> Array:
+def _recent(inputs: Inputs) -> Array:
+    """The target's own past (channel 0) and the newest row of the other channels, ``(windows, features)``."""
     values = inputs["numeric"] if isinstance(inputs, dict) else inputs
-    return np.asarray(np.nan_to_num(values.cpu().double().reshape(len(values), -1).numpy()))
+    rows = values.double()
+    if rows.ndim == 3:
+        rows = torch.cat([rows[:, -_LONGEST:, 0], rows[:, -1, 1:]], 1)
+    return np.asarray(np.nan_to_num(rows.reshape(len(rows), -1)[:, -2 * _LONGEST :].numpy()))

@@ -11,7 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from goodfit.evaluation.weighted import Array, NotAvailable, Value, columns, group_sums, mean_of_defined, ratio, settle
+from goodfit.evaluation.weighted import (
+    Array,
+    NotAvailable,
+    Value,
+    columns,
+    group_sums,
+    mean_of_defined,
+    ratio,
+    settle,
+)
 
 
 def roc_auc(targets: Array, probabilities: Array, weights: Array | None = None) -> Value:
@@ -103,4 +112,5 @@ def _precision(curve: Curve) -> Array:
     gained = np.add.reduceat(curve.own, curve.starts, axis=0, dtype=np.float64)
     true_above = np.cumsum(gained[::-1], axis=0)[::-1]
     all_above = curve.total - curve.lower[curve.starts]
-    return ratio(np.where(gained > 0, gained * ratio(true_above, all_above), 0.0).sum(0), found)
+    area = np.where(gained > 0, gained * ratio(true_above, all_above), 0.0).sum(0)
+    return ratio(np.where(found < curve.total, area, np.nan), found)

@@ -48,7 +48,7 @@ def r2(targets: Array, predictions: Array, weights: Array | None = None) -> Valu
     centred = targets - targets.mean() if targets.size else targets
     spread = average(_per_sample(np.square(centred)), weights) - average(_per_sample(centred), weights) ** 2
     spread = np.where(
-        spread > 1e-12 * max(float(np.square(targets).mean()) if targets.size else 0.0, 1e-300), spread, 0
+        spread > 1e-28 * max(float(np.square(targets).mean()) if targets.size else 0.0, 1e-300), spread, 0
     )
     return settle(1 - ratio(wrong, spread), weights, "all targets are equal")
 

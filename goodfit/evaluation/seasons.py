@@ -11,8 +11,9 @@ from goodfit.evaluation.weighted import Array
 from goodfit.types import Part
 
 # Lengths that calendars give: a season found within 2 % of one of them is taken to be it.
-CALENDAR = (4, 7, 12, 24, 48, 52, 96, 144, 168, 288, 336, 365, 672, 1440, 8766)
-_LONGEST = 10_000
+CALENDAR = (4, 7, 12, 24, 48, 52, 96, 144, 168, 288, 336, 365, 672, 1440)
+_LONGEST = 1_500
+"""Longer seasons are seldom held often enough to be told from chance: a year of hours needs many years."""
 
 
 def season_of(series: Array) -> int:
@@ -20,29 +21,33 @@ def season_of(series: Array) -> int:
 
     series: ``(time,)`` float, NaN where unknown.
 
-    Method: autocorrelation after the linear trend is taken out. Among the lags of which the series holds at least two
-    seasons, a peak counts when it exceeds 0.1 and its 90 % bound under no correlation beyond shorter lags (Bartlett
-    1946, the test of Fiorucci and others for the Theta method in the M4 competition), and rises by 0.1 above the
-    lowest value before it. The highest peak wins, the shortest of nearly equal ones, and is rounded to a calendar
-    length (7, 24, 365, ...) within 2 %.
+    Method: autocorrelation r after the linear trend is taken out. A season of L steps, of which the series must hold
+    three, shows in r being high after one and two seasons and low half a season before each. Its strength is
+    min(r(L), r(2L)) - max(r(L/2), r(3L/2)), and must exceed 0.2 and four standard errors of r (Bartlett 1946), so that
+    chance seldom shows one among a thousand lags. The strongest wins, the shortest of those within a tenth of it, and
+    is rounded to a calendar length (7, 24, 365, ...) within 2 %.
     """
     n = len(series)
     known = np.isfinite(series)
-    if n < 8 or known.sum() < 8:
+    if n < 12 or known.sum() < 12:
         return 1
-    correlation = _autocorrelation(series, known)[: min(n // 2, _LONGEST) + 1]
-    lags = np.arange(len(correlation))
-    bound = 1.645 * np.sqrt((1 + 2 * np.concatenate(([0, 0], np.cumsum(correlation[1:-1] ** 2)))) / n)
-    lowest = np.minimum.accumulate(correlation)
-    peak = np.zeros(len(correlation), dtype=bool)
-    peak[2:-1] = (correlation[2:-1] >= correlation[1:-2]) & (correlation[2:-1] >= correlation[3:])
-    # The band around a lag decides, so that one noisy lag on a slow slope is no peak.
-    able = peak & (lags >= 2) & (correlation > np.maximum(bound, 0.1)) & (correlation - lowest > 0.1)
-    found = np.flatnonzero(able & (correlation >= _local_maximum(correlation)))
-    if not len(found):
+    correlation = _autocorrelation(series, known)
+    lags = np.arange(2, min(n // 3, _LONGEST) + 1)
+    high = np.minimum(correlation[lags], correlation[2 * lags])
+    halves = [lags // 2, -(-lags // 2), 3 * lags // 2, -(-3 * lags // 2)]
+    strength = high - np.max([correlation[half] for half in halves], axis=0)
+    # Bartlett's variance of r, with the correlation up to its first zero: what a series without season may have too.
+    fading = correlation[1 : int(np.argmax(np.append(correlation, -1.0) <= 0))]
+    noise = np.sqrt((1 + 2 * float(np.square(fading).sum())) / (known.sum() * (1 - 2 * lags / n)))
+    clear = (strength > np.maximum(0.2, 4 * noise)) & (high > 0)
+    if not clear.any():
         return 1
-    best = int(found[correlation[found] >= 0.95 * correlation[found].max()][0])
-    near = [c for c in CALENDAR if abs(c - best) <= 0.02 * best and c < len(correlation)]
+    best = int(lags[clear & (strength >= 0.9 * strength[clear].max())][0])
+    # The first lag that is strong enough lies on the near slope of its peak: climb it.
+    reach = max(1, best // 10)
+    around = np.arange(best, min(best + reach, len(lags) + 1) + 1)
+    best = int(around[np.argmax(strength[around - 2])])
+    near = [c for c in CALENDAR if abs(c - best) <= 0.02 * best and 3 * c <= n]
     return min(near, key=lambda c: abs(c - best)) if near else best
 
 
@@ -58,10 +63,11 @@ def seasonal_error(series: Array, season: int) -> float | None:
 def series_of(*parts: Part) -> tuple[Array, int] | None:
     """The series that forecast windows were cut from, put together again: values ``(time,)`` and the row of the first.
 
-    parts: their ``targets`` are ``(windows, horizon)``, and the target of step h stands in row origin + h, where origin is
-        ``part.origins`` where the part has it, else its ``index``. The rows before a part's first origin are read from channel 0
-        of its inputs, which is the target's own past.
-    Rows that no window shows are NaN. None where windows contradict one another, so that these are no rows of one series.
+    parts: their ``targets`` are ``(windows, horizon)``, and the target of step h stands in row origin + h, where
+        origin is ``part.origins`` where the part has it, else its ``index``. The rows before a part's first origin
+        are read from channel 0 of its inputs, which is the target's own past.
+    Rows that no window shows are NaN. None where windows contradict one another, so that these are no rows of one
+    series.
     """
     rows, values = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
     for part in parts:
@@ -119,12 +125,3 @@ def _autocorrelation(series: Array, known: Array) -> Array:
     product = np.fft.irfft(np.abs(np.fft.rfft(rest, size)) ** 2, size)[: len(series)]
     covariance = product / np.maximum(np.round(pairs), 1)
     return covariance / covariance[0] if covariance[0] > 0 else np.zeros(len(series))
-
-
-def _local_maximum(values: Array) -> Array:
-    """For each lag the largest value within a tenth of it, at least one step, to either side."""
-    made = values.copy()
-    for lag in range(2, len(values)):
-        reach = max(1, lag // 10)
-        made[lag] = values[max(2, lag - reach) : lag + reach + 1].max()
-    return made

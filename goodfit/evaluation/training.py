@@ -115,10 +115,13 @@ def _nats(logits: Tensor, targets: Tensor) -> Tensor:
 
 def _average_precision(logits: Tensor, targets: Tensor) -> Tensor:
     """As `goodfit.evaluation.ranking.average_precision` on the device; NaN where no positive occurs."""
-    log_p = _log_probabilities(logits)
-    order = torch.argsort(log_p[:, 0] - log_p[:, 1], stable=True)
-    scores, hit = (log_p[:, 1] - log_p[:, 0])[order], _exact(targets[order] == 1)
+    z = logits.detach().float()
+    z = z[:, None] if z.ndim == 1 else z
+    z = _log_probabilities(z) if z.ndim == 3 else z
+    score = z[:, 0] if z.shape[1] == 1 else z[:, 1] - z[:, 0]
+    order = torch.argsort(-score, stable=True)
+    falling, hit = -score[order], _exact(targets[order] == 1)
     # Samples of equal score share the last one's counts: each one's group end is found by search, not by a loop.
-    end = torch.searchsorted(-scores, -scores, right=True)
+    end = torch.searchsorted(falling, falling, right=True)
     precision = hit.cumsum(0)[end - 1] / end
     return (precision * hit).sum() / hit.sum()

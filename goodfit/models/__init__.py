@@ -2,9 +2,10 @@
 
 Two optional protocols that any model, also your own, may follow:
 
-- ``fit_to(inputs)``: called once before the first step with a large sample of the training inputs, prepared as in
-  training; the place for what is read from data, such as whitening filters or the bins of a column. It must be a pure
-  function of the inputs and the model.
+- ``fit_to(inputs, targets)``: called once before the first step with training samples, prepared as in training, best
+  all of them: the place for what is read from data, such as whitening filters, the bins of a column, or word counts.
+  It must be a pure function of its arguments, and what it sets must lie in buffers or frozen parameters, so that it
+  is saved with the weights.
 - ``initialise(generator_for)``: the model's own rules for its initial weights, called after the general ones;
   ``generator_for(name)`` is a random generator keyed by the seed and the parameter's name.
 
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pydantic
-from torch import nn
+from torch import Tensor, nn
 
 from goodfit.errors import ModelError, RecipeError, nearest
 from goodfit.models.bag import Bag
@@ -29,9 +30,10 @@ from goodfit.models.linear import Linear
 from goodfit.models.mlp import Mlp
 from goodfit.models.recurrent import Gru, Lstm, Rnn
 from goodfit.models.residual import Resnet
-from goodfit.models.series import Dlinear
+from goodfit.models.series import Dlinear, Seasonal
 from goodfit.models.tabular import Tabular
 from goodfit.models.transformer import Transformer, TransformerEncdec
+from goodfit.models.weights import own_rules
 from goodfit.types import Inputs, InputSpec
 
 __all__ = ["MODELS", "build", "fit_to", "generate", "nonlinearity_of", "set_dropout"]
@@ -50,6 +52,7 @@ MODELS: tuple[type[Any], ...] = (
     Transformer,
     TransformerEncdec,
     Dlinear,
+    Seasonal,
     Timm,
     Hf,
 )
@@ -68,22 +71,24 @@ def build(name: str, settings: Mapping[str, Any], spec: InputSpec, outputs: int)
     known = {kind.name: kind for kind in MODELS}
     plain, colon, rest = name.partition(":")
     if plain not in known or bool(colon) != (plain in ("timm", "hf")) or (colon and not rest):
-        raise ModelError(f"unknown model '{name}'{nearest(name, [*(set(known) - {'timm', 'hf'}), *PREFIXES])}")
+        prefixed = [prefix + rest for prefix in PREFIXES] if rest else []
+        raise ModelError(f"unknown model '{name}'{nearest(name, [*(set(known) - {'timm', 'hf'}), *prefixed])}")
     try:
         if colon:
             return external(name, settings, spec, outputs)
         made: nn.Module = known[name](**settings).build(spec, outputs)
+        own_rules(made, seed=0)
     except pydantic.ValidationError as error:
         raise RecipeError(_problems(known[plain], error)) from error
     return made
 
 
-def fit_to(model: nn.Module, inputs: Inputs) -> bool:
-    """Let a model read what it needs from prepared training inputs; False where it has no ``fit_to``."""
+def fit_to(model: nn.Module, inputs: Inputs, targets: Tensor | None = None) -> bool:
+    """Let a model read what it needs from prepared training samples; False where it has no ``fit_to``."""
     read = getattr(model, "fit_to", None)
     if not callable(read):
         return False
-    read(inputs)
+    read(inputs, targets)
     return True
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from goodfit.errors import ModelError
-from goodfit.models.layers import Activation, Norm, activation, norm, pixels, small_head
-from goodfit.models.weights import GeneratorFor
+from goodfit.models.layers import Activation, Dropout, Norm, activation, norm, pixels, small_head
+from goodfit.models.weights import GeneratorFor, normal_
 from goodfit.technique import Chance, Count, Positive, Share, technique
 from goodfit.types import Inputs, InputSpec
 
@@ -58,7 +58,7 @@ class ImageModel(nn.Module):
     def __init__(self, body: nn.Module, head: nn.Linear, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.body = body
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.head = head
 
     def initialise(self, generator_for: GeneratorFor) -> None:
@@ -89,8 +89,8 @@ class Fastnet:
     wider: Count = 4
     depth: Count = 3
     activation: Activation = "gelu"
-    scale: Positive = 1 / 9
-    momentum: Share = 0.6
+    scale: Positive | None = None
+    momentum: Share = 0.8
 
     def build(self, spec: InputSpec, outputs: int) -> nn.Module:
         """The model for images like ``spec`` and ``outputs`` logits. Raises ModelError for any other input."""
@@ -106,7 +106,7 @@ class Fastnet:
             stride=stride,
             size=(size - patch) // stride + 1,
             kind=self.activation,
-            scale=self.scale,
+            scale=self.scale or 1.0 / widths[-1],
             momentum=self.momentum,
         )
 
@@ -130,7 +130,7 @@ class FastNet(nn.Module):
         super().__init__()
         self.scale = scale
         components = channels * patch * patch
-        self.stem = nn.Conv2d(channels, 2 * components, patch, stride=stride)
+        self.stem = nn.Conv2d(channels, 2 * components, patch, stride=stride, bias=False)
         self.stem.weight.requires_grad = False
         self.activation = activation(kind)
         blocks: list[nn.Module] = []
@@ -149,9 +149,10 @@ class FastNet(nn.Module):
         for module in self.blocks.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.dirac_(module.weight[: module.in_channels])
+        normal_(self.head.weight, 1.0, generator=generator_for("head.weight"))
 
     @torch.no_grad()
-    def fit_to(self, inputs: Inputs, eps: float = 5e-4) -> None:
+    def fit_to(self, inputs: Inputs, targets: Tensor | None = None, *, eps: float = 5e-4) -> None:
         """Whiten the stem: rows become the patches' principal directions over their standard deviation, in both signs.
 
         inputs: ``(samples, channels, height, width)`` prepared as in training. Formula: with the patch covariance ``C
@@ -159,7 +160,7 @@ class FastNet(nn.Module):
         filters on one machine.
         """
         assert isinstance(inputs, Tensor)
-        images = pixels(inputs).float().cpu()
+        images = pixels(inputs[:4096]).float().cpu()
         size, stride = self.stem.kernel_size[0], self.stem.stride[0]
         patches = images.unfold(2, size, stride).unfold(3, size, stride).permute(0, 2, 3, 1, 4, 5)
         flat = patches.reshape(-1, self.stem.in_channels * size * size).double()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from goodfit.errors import ModelError, nearest
 from goodfit.models.weights import normal_
+from goodfit.types import InputSpec
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh", "mish"]
 """Non-linearities by name. ``gelu`` is exact (x times the normal distribution function), ``gelu_tanh`` its tanh
@@ -57,6 +58,19 @@ def nonlinearity_of(model: nn.Module) -> str:
     return max(counts, key=lambda name: counts[name]) if counts else "linear"
 
 
+class RMSNorm(nn.RMSNorm):
+    """Root-mean-square normalisation over the last axis: ``y = weight * x / sqrt(mean(x^2) + eps)`` (Zhang and
+    Sennrich, 2019).
+
+    Differs from PyTorch's in computing half-precision inputs in the weight's precision, as autocast does for layer
+    norm.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: ``(..., width)``; same shape out, in the weight's dtype."""
+        return super().forward(x.to(self.weight.dtype))
+
+
 class RMSNorm2d(nn.Module):
     """Root-mean-square normalisation over the channels at each position: ``y = weight * x / sqrt(mean(x^2) + eps)``."""
 
@@ -88,8 +102,27 @@ def norm(name: str, width: int, *, dims: Literal[1, 2] = 1, groups: int = 32) ->
     if name == "layer":
         return nn.GroupNorm(1, width) if dims == 2 else nn.LayerNorm(width)
     if name == "rms":
-        return RMSNorm2d(width) if dims == 2 else nn.RMSNorm(width, eps=1e-6)
+        return RMSNorm2d(width) if dims == 2 else RMSNorm(width, eps=1e-6)
     raise ModelError(f"unknown norm '{name}'{nearest(name, ['batch', 'layer', 'group', 'rms', 'none'])}")
+
+
+class Dropout(nn.Dropout):
+    """``torch.nn.Dropout`` with cheaper random numbers on a CPU, where it takes three to five times as long otherwise.
+
+    Formula: ``y = x keep / (1 - p)`` with keep ~ Bernoulli(1 - p). Four numbers come from each 64 random bits, so p
+    is rounded to a multiple of 2**-16 and x is divided by the share that is really kept.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """input: any shape, float; same shape out."""
+        cut = round(self.p * 65536)
+        small = input.numel() < 4096 or cut in (0, 65536) or self.inplace
+        if not self.training or small or input.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(input)
+        count = input.numel()
+        lanes = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+        keep = (lanes[:count] >= cut - 32768).view(input.shape).to(input.dtype)
+        return input * keep.mul_(65536.0 / (65536 - cut))
 
 
 class StochasticDepth(nn.Module):
@@ -153,6 +186,14 @@ def small_head(head: nn.Linear, generator: torch.Generator) -> None:
     normal_(head.weight, 0.1 / math.sqrt(head.in_features), generator=generator)
     if head.bias is not None:
         nn.init.zeros_(head.bias)
+
+
+def words_of(spec: InputSpec) -> tuple[int, int]:
+    """How many token numbers a text's words have, and how many columns they fill.
+
+    Where the data adds n-grams behind the words, ``spec.cardinalities`` tells them apart, and only ``bag`` reads them.
+    """
+    return (spec.cardinalities[0], spec.length) if spec.cardinalities else (spec.vocabulary, spec.shape[0])
 
 
 def lengths_of(tokens: Tensor) -> Tensor:

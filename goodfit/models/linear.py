@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from goodfit.errors import ModelError
-from goodfit.models.layers import pixels, trimmed
+from goodfit.models.layers import pixels, trimmed, words_of
 from goodfit.models.weights import GeneratorFor, normal_
 from goodfit.technique import technique
 from goodfit.types import Inputs, InputSpec
@@ -42,12 +42,14 @@ class LinearModel(nn.Module):
         size = spec.numeric if spec.kind == "table" else 0 if tokens else math.prod(spec.shape)
         self.head = nn.Linear(size, outputs, bias=False) if size else None
         self.bias = nn.Parameter(torch.zeros(outputs))
-        starts = torch.tensor((0, *spec.cardinalities)).cumsum(0)
+        codes = spec.cardinalities if spec.kind == "table" else ()
+        starts = torch.tensor((0, *codes)).cumsum(0)
         self.starts: Tensor
         self.register_buffer("starts", starts[:-1], persistent=False)
-        self.category = nn.Embedding(int(starts[-1]), outputs) if spec.cardinalities else None
+        self.category = nn.Embedding(int(starts[-1]), outputs) if codes else None
         self.table = nn.Embedding(tokens, outputs) if spec.kind == "language" else None
-        words = tokens if spec.kind != "language" else 0
+        words = words_of(spec)[0] if spec.kind == "text" else spec.length and tokens
+        self.length = words_of(spec)[1] if spec.kind == "text" else spec.length
         self.tokens = nn.EmbeddingBag(words, outputs, mode="mean", padding_idx=0) if words else None
         self.image = nn.Linear(math.prod(spec.image), outputs) if spec.image else None
 
@@ -83,4 +85,4 @@ class LinearModel(nn.Module):
     def text(self, tokens: Tensor) -> Tensor:
         """The mean of the tokens' rows: ``(batch, length)`` int64 to ``(batch, outputs)``."""
         assert self.tokens is not None
-        return torch.as_tensor(self.tokens(trimmed(tokens)))
+        return torch.as_tensor(self.tokens(trimmed(tokens[:, : self.length])))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from goodfit.errors import ModelError
-from goodfit.models.layers import Activation, Norm, activation, norm, pixels, small_head, trimmed
+from goodfit.models.layers import Activation, Dropout, Norm, activation, norm, pixels, small_head, trimmed, words_of
 from goodfit.models.weights import GeneratorFor, normal_
 from goodfit.technique import Chance, Count, Positive, technique
 from goodfit.types import Inputs, InputSpec
@@ -52,7 +52,7 @@ class Mlp:
                     nn.Linear(wide, narrow),
                     norm(self.norm, narrow),
                     activation(self.activation, slope=self.slope),
-                    nn.Dropout(self.dropout),
+                    Dropout(self.dropout),
                 )
             )
         return MlpModel(columns, layers, nn.Linear(self.width, outputs))
@@ -84,13 +84,14 @@ class Columns(nn.Module):
 
     def __init__(self, spec: InputSpec, *, embedding: int, tower: int, kind: str) -> None:
         super().__init__()
-        self.numeric = spec.numeric
-        self.category = CategoryTable(spec.cardinalities, embedding) if spec.cardinalities else None
-        words = spec.length if spec.kind == "table" else spec.kind == "text"
-        self.tokens = TokenMean(spec.vocabulary, tower) if words else None
+        self.numeric = spec.numeric if spec.kind == "table" else 0
+        codes = spec.cardinalities if spec.kind == "table" else ()
+        self.category = CategoryTable(codes, embedding) if codes else None
+        vocabulary, self.length = words_of(spec) if spec.kind == "text" else (spec.vocabulary, spec.length)
+        self.tokens = TokenMean(vocabulary, tower) if self.length and spec.kind in ("table", "text") else None
         self.image = image_tower(spec.image, tower, kind=kind) if spec.image else None
         flat = math.prod(spec.shape) if spec.kind in ("image", "series", "tensor") else 0
-        self.features = flat + spec.numeric + embedding * len(spec.cardinalities)
+        self.features = flat + self.numeric + embedding * len(codes)
         self.features += tower * ((self.tokens is not None) + (self.image is not None))
         if not self.features:
             raise ModelError("the table has no usable column left: there is nothing to learn from")
@@ -98,7 +99,8 @@ class Columns(nn.Module):
     def forward(self, inputs: Inputs) -> Tensor:
         """Inputs of the spec's kind to ``(batch, features)`` float."""
         if not isinstance(inputs, dict):
-            return torch.as_tensor(pixels(inputs).flatten(1) if self.tokens is None else self.tokens(inputs))
+            flat = pixels(inputs).flatten(1) if self.tokens is None else self.tokens(inputs[:, : self.length])
+            return torch.as_tensor(flat)
         parts: list[Tensor] = []
         if self.numeric:
             parts.append(inputs["numeric"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from goodfit.errors import ModelError
-from goodfit.models.layers import lengths_of, small_head
+from goodfit.models.layers import Dropout, lengths_of, small_head, words_of
 from goodfit.models.weights import GeneratorFor, normal_
 from goodfit.technique import Chance, Count, technique
 from goodfit.types import InputSpec
@@ -35,7 +36,7 @@ class Rnn:
     dropout: Chance = 0.2
     bidirectional: bool = True
     pool: Pool = "max"
-    truncate: int = 0
+    truncate: Annotated[int, Field(ge=0)] = 0
 
     def build(self, spec: InputSpec, outputs: int) -> nn.Module:
         """The model for inputs like ``spec`` and ``outputs`` logits. Raises ModelError for images, tables and
@@ -61,7 +62,7 @@ class Lstm:
     dropout: Chance = 0.2
     bidirectional: bool = True
     pool: Pool = "max"
-    truncate: int = 0
+    truncate: Annotated[int, Field(ge=0)] = 0
 
     def build(self, spec: InputSpec, outputs: int) -> nn.Module:
         """The model for inputs like ``spec`` and ``outputs`` logits. Raises ModelError for images, tables and
@@ -86,7 +87,7 @@ class Gru:
     dropout: Chance = 0.2
     bidirectional: bool = True
     pool: Pool = "max"
-    truncate: int = 0
+    truncate: Annotated[int, Field(ge=0)] = 0
 
     def build(self, spec: InputSpec, outputs: int) -> nn.Module:
         """The model for inputs like ``spec`` and ``outputs`` logits. Raises ModelError for images, tables and
@@ -115,14 +116,14 @@ class Recurrent(nn.Module):
         self.kind, self.pool, self.truncate = spec.kind, pool, truncate
         both = bidirectional and spec.kind == "text"
         words = spec.kind in ("text", "language")
-        self.embedding = (
-            nn.Embedding(spec.vocabulary, embedding, padding_idx=0 if spec.kind == "text" else None) if words else None
-        )
+        vocabulary, self.length = words_of(spec) if words else (0, 0)
+        padding = 0 if spec.kind == "text" else None
+        self.embedding = nn.Embedding(vocabulary, embedding, padding_idx=padding) if words else None
         size = embedding if words else spec.shape[1]
         between = dropout if depth > 1 else 0.0
         made: Any = cell
         self.cell: nn.RNNBase = made(size, width, depth, batch_first=True, bidirectional=both, dropout=between)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.head = nn.Linear(width * (2 if both else 1), outputs)
 
     def initialise(self, generator_for: GeneratorFor) -> None:
@@ -139,7 +140,7 @@ class Recurrent(nn.Module):
         Returns ``(batch, outputs)``, or ``(batch, length, outputs)`` for language.
         """
         if self.kind == "text":
-            return torch.as_tensor(self.head(self.dropout(self._read(inputs))))
+            return torch.as_tensor(self.head(self.dropout(self._read(inputs[:, : self.length]))))
         steps = self.dropout(self.embedding(inputs)) if self.embedding is not None else inputs
         states = self._run(steps)
         return torch.as_tensor(self.head(self.dropout(states if self.kind == "language" else states[:, -1])))

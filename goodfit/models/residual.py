@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from goodfit.models.convolutional import image_shape
-from goodfit.models.layers import Activation, Norm, StochasticDepth, activation, norm, pixels, small_head
+from goodfit.models.layers import Activation, Dropout, Norm, StochasticDepth, activation, norm, pixels, small_head
 from goodfit.models.weights import GeneratorFor
 from goodfit.technique import Chance, Count, technique
 from goodfit.types import InputSpec
@@ -77,7 +77,7 @@ class ResNet(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(*stem)
         self.blocks = nn.Sequential(*blocks)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.head = head
 
     def initialise(self, generator_for: GeneratorFor) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from goodfit.errors import ModelError
-from goodfit.models.layers import StochasticDepth, activation, lengths_of, norm, small_head, trimmed
+from goodfit.models.layers import Dropout, StochasticDepth, activation, lengths_of, norm, small_head, trimmed, words_of
 from goodfit.models.weights import GeneratorFor, normal_
 from goodfit.technique import Chance, Count, technique
 from goodfit.types import InputSpec
 
-Feedforward = Literal["gelu", "relu", "silu", "swiglu"]
+Feedforward = Literal["gelu", "relu", "relu2", "silu", "swiglu"]
 Positions = Literal["rotary", "learned"]
+Orders = Annotated[int, Field(ge=1, le=8)]
 
 
 @technique("model")
@@ -24,14 +26,21 @@ class Transformer:
     """A transformer: a decoder for language (each position sees the past only), an encoder for text and series.
 
     Layers are pre-norm: ``x + attention(norm(x))``, then ``x + feedforward(norm(x))``; a last norm before the head.
-    The branches' last weights start smaller by sqrt(2 depth), as GPT-2's. On language the head is the embedding table
-    itself (Press and Wolf, 2017). A text's padding is never looked at, and its row is the mean over the rest.
-    Sources: Vaswani et al. (2017); rotary positions: Su et al. (2021); SwiGLU: Shazeer (2020), hidden size 8/3 of the
-    width; RMS norm: Zhang and Sennrich (2019).
+    The last weights of each branch start at zero, so every layer starts as the identity and its inner weights first
+    move at the second step. No biases inside layers. A text's padding is never looked at, and its row is the mean
+    over the rest. Sources: Vaswani et al. (2017); rotary positions: Su et al. (2021); SwiGLU: Shazeer (2020), hidden
+    size 8/3 of the width; squared ReLU: So et al. (2021); RMS norm: Zhang and Sennrich (2019); zero branches:
+    Bachlechner et al. (2021).
 
-    width: numbers per position; a multiple of 2 x heads with rotary positions, of heads otherwise. expand: hidden
-    size of the feed-forward part, in widths (not used by swiglu). positions ``learned`` reach to the length seen in
-    the data; ``rotary`` to any.
+    width: numbers per position; a multiple of heads, with rotary positions of 2 x heads. expand: hidden size of the
+    feed-forward part, in widths (not used by swiglu). positions: ``learned`` ones reach to the length seen in the
+    data, ``rotary`` ones to any. dropout: of embeddings and branches. attention_dropout: of the attention weights,
+    slow on a CPU. norm: ``rms`` has no mean and no bias; on a CPU its backward pass is the slower one. shift: add to
+    each layer's input a learned share of the position before.
+
+    For language: tied: the head is the embedding table (Press and Wolf, 2017); otherwise a head of its own that
+    starts at zero. ngrams: add to a token's embedding those of the 2 to n tokens that end with it, hashed into
+    ``buckets`` rows for each n and dropped by ``ngram_dropout``; 1 adds nothing. Helps small models on characters.
     """
 
     width: Count = 128
@@ -42,40 +51,41 @@ class Transformer:
     norm: Literal["layer", "rms"] = "layer"
     positions: Positions = "rotary"
     dropout: Chance = 0.1
+    attention_dropout: Chance = 0.0
     drop_path: Chance = 0.0
+    shift: bool = False
+    tied: bool = True
+    ngrams: Orders = 1
+    buckets: Count = 32768
+    ngram_dropout: Chance = 0.2
 
     def build(self, spec: InputSpec, outputs: int) -> nn.Module:
         """The model for inputs like ``spec``. Raises ModelError for images, tables and tensors."""
+        if spec.kind not in ("text", "language", "series"):
+            other = "'resnet', or 'timm:vit_tiny_patch16_224' for a vision transformer"
+            raise ModelError(
+                f"model 'transformer' takes text, language and series, but the data is {spec.kind}; use model.name = "
+                + (other if spec.kind == "image" else "'mlp'")
+            )
         _check_heads(self.width, self.heads, self.positions)
-        layers = [
-            Layer(
-                self.width,
-                self.heads,
-                expand=self.expand,
-                feedforward=self.feedforward,
-                norm_name=self.norm,
-                dropout=self.dropout,
-                drop_path=self.drop_path * (number + 1) / self.depth,
-                depth=self.depth,
-            )
-            for number in range(self.depth)
-        ]
+        parts = Parts(self.width, self.heads, self.expand, self.feedforward, self.norm, self.dropout)
+        paths = [self.drop_path * (number + 1) / self.depth for number in range(self.depth)]
+        layers = [Layer(parts, attention_dropout=self.attention_dropout, drop_path=p, shift=self.shift) for p in paths]
         stack = Stack(layers, norm(self.norm, self.width))
+        vocabulary, length = words_of(spec) if spec.kind != "series" else (0, spec.shape[0])
+        places = Places(self.width, self.heads, self.positions, length=length)
         if spec.kind == "language":
-            place = Places(self.width, self.heads, self.positions, length=spec.shape[0])
-            return Decoder(spec.vocabulary, outputs, stack, place, width=self.width, dropout=self.dropout)
-        if spec.kind in ("text", "series"):
-            place = Places(self.width, self.heads, self.positions, length=spec.shape[0])
-            first: nn.Module = (
-                nn.Embedding(spec.vocabulary, self.width, padding_idx=0)
-                if spec.kind == "text"
-                else nn.Linear(spec.shape[1], self.width)
-            )
-            return Encoder(first, stack, place, nn.Linear(self.width, outputs), dropout=self.dropout)
-        raise ModelError(
-            f"model 'transformer' takes text, language and series, but the data is {spec.kind}; use model.name = "
-            + ("'resnet', or 'timm:vit_tiny_patch16_224' for a vision transformer" if spec.kind == "image" else "'mlp'")
+            orders = range(2, self.ngrams + 1)
+            table = TokenTable(vocabulary, self.width, orders, buckets=self.buckets, dropout=self.ngram_dropout)
+            tied = self.tied and outputs == vocabulary
+            return Decoder(table, places, stack, None if tied else nn.Linear(self.width, outputs), dropout=self.dropout)
+        first: nn.Module = (
+            nn.Embedding(vocabulary, self.width, padding_idx=0)
+            if spec.kind == "text"
+            else nn.Linear(spec.shape[1], self.width)
         )
+        head = nn.Linear(self.width, outputs)
+        return Encoder(first, places, stack, head, length=length, dropout=self.dropout)
 
 
 @technique("model")
@@ -106,26 +116,27 @@ class TransformerEncdec:
             raise ModelError(f"model 'transformer_encdec' takes pairs of token sequences, but the data is {spec.kind}")
         _check_heads(self.width, self.heads, self.positions)
 
+        parts = Parts(self.width, self.heads, self.expand, self.feedforward, self.norm, self.dropout)
+
         def stack(cross: bool) -> Stack:
-            layers = [
-                Layer(
-                    self.width,
-                    self.heads,
-                    expand=self.expand,
-                    feedforward=self.feedforward,
-                    norm_name=self.norm,
-                    dropout=self.dropout,
-                    depth=self.depth,
-                    cross=cross,
-                )
-                for _ in range(self.depth)
-            ]
-            return Stack(layers, norm(self.norm, self.width))
+            return Stack([Layer(parts, cross=cross) for _ in range(self.depth)], norm(self.norm, self.width))
 
         places = [Places(self.width, self.heads, self.positions, length=spec.shape[0]) for _ in range(2)]
         return EncoderDecoder(
             spec.vocabulary, outputs, stack(False), stack(True), places, width=self.width, dropout=self.dropout
         )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What all layers of a transformer share."""
+
+    width: int
+    heads: int
+    expand: int
+    feedforward: str
+    norm: str
+    dropout: float
 
 
 class Attention(nn.Module):
@@ -138,9 +149,9 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, *, dropout: float = 0.0, cross: bool = False) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.query = nn.Linear(width, width) if cross else None
-        self.project = nn.Linear(width, width * (2 if cross else 3))
-        self.out = nn.Linear(width, width)
+        self.query = nn.Linear(width, width, bias=False) if cross else None
+        self.project = nn.Linear(width, width * (2 if cross else 3), bias=False)
+        self.out = nn.Linear(width, width, bias=False)
 
     def forward(
         self,
@@ -181,40 +192,39 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-    """One pre-norm transformer layer: self-attention, attention to a memory where ``cross``, feed-forward; each added
-    to its input."""
+    """One pre-norm layer: self-attention, attention to a memory where ``cross``, feed-forward; each added to its
+    input."""
 
     def __init__(
         self,
-        width: int,
-        heads: int,
+        parts: Parts,
         *,
-        expand: int,
-        feedforward: str,
-        norm_name: str,
-        dropout: float,
-        depth: int,
+        attention_dropout: float = 0.0,
         drop_path: float = 0.0,
+        shift: bool = False,
         cross: bool = False,
     ) -> None:
         super().__init__()
-        self.depth = depth
-        self.norm1 = norm(norm_name, width)
-        self.attention = Attention(width, heads, dropout=dropout)
-        self.norm_cross = norm(norm_name, width) if cross else None
-        self.cross = Attention(width, heads, dropout=dropout, cross=True) if cross else None
-        self.norm2 = norm(norm_name, width)
-        self.feedforward = Feed(width, expand, feedforward)
-        self.dropout = nn.Dropout(dropout)
+        width = parts.width
+        self.norm1 = norm(parts.norm, width)
+        self.shift = nn.Parameter(torch.zeros(width)) if shift else None
+        self.attention = Attention(width, parts.heads, dropout=attention_dropout)
+        self.norm_cross = norm(parts.norm, width) if cross else None
+        self.cross = Attention(width, parts.heads, dropout=attention_dropout, cross=True) if cross else None
+        self.norm2 = norm(parts.norm, width)
+        self.feedforward = Feed(width, parts.expand, parts.feedforward)
+        self.dropout = Dropout(parts.dropout)
         self.drop_path = StochasticDepth(drop_path)
 
     def initialise(self, generator_for: GeneratorFor) -> None:
-        """Linear layers N(0, 1 / fan_in); those that end a branch smaller by sqrt(2 depth)."""
+        """Linear layers N(0, 1 / fan_in); those that end a branch, and the shift, zero."""
+        if self.shift is not None:
+            nn.init.zeros_(self.shift)
         for name, module in self.named_modules():
-            if isinstance(module, nn.Linear):
-                ends = name.endswith("out")
-                std = 1.0 / math.sqrt(module.in_features * (2 * self.depth if ends else 1))
-                normal_(module.weight, std, generator=generator_for(f"{name}.weight"))
+            if isinstance(module, nn.Linear) and name.endswith("out"):
+                nn.init.zeros_(module.weight)
+            elif isinstance(module, nn.Linear):
+                normal_(module.weight, module.in_features**-0.5, generator=generator_for(f"{name}.weight"))
 
     def forward(
         self,
@@ -227,7 +237,10 @@ class Layer(nn.Module):
         rotation: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """inputs: ``(batch, T, width)``; the same shape out. Masks and rotation as in ``Attention``."""
-        attended = self.attention(self.norm1(inputs), mask=mask, causal=causal, rotation=rotation)
+        normed = self.norm1(inputs)
+        if self.shift is not None:
+            normed = normed + self.shift * F.pad(normed[:, :-1], (0, 0, 1, 0))
+        attended = self.attention(normed, mask=mask, causal=causal, rotation=rotation)
         stream = inputs + self.drop_path(self.dropout(attended))
         if self.cross is not None and self.norm_cross is not None:
             stream = stream + self.dropout(self.cross(self.norm_cross(stream), memory, mask=memory_mask))
@@ -239,19 +252,20 @@ class Feed(nn.Module):
 
     def __init__(self, width: int, expand: int, kind: str) -> None:
         super().__init__()
-        self.gated = kind == "swiglu"
-        hidden = -(-8 * width // 3 // 8) * 8 if self.gated else expand * width
-        self.inner = nn.Linear(width, hidden * (2 if self.gated else 1))
-        self.activation = activation("silu" if self.gated else kind)
-        self.out = nn.Linear(hidden, width)
+        self.kind = kind
+        hidden = -(-8 * width // 3 // 8) * 8 if kind == "swiglu" else expand * width
+        self.inner = nn.Linear(width, hidden * (2 if kind == "swiglu" else 1), bias=False)
+        self.activation = activation({"swiglu": "silu", "relu2": "relu"}.get(kind, kind))
+        self.out = nn.Linear(hidden, width, bias=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs: ``(..., width)``; the same shape out."""
         hidden = self.inner(inputs)
-        if self.gated:
+        if self.kind == "swiglu":
             gate, value = hidden.chunk(2, -1)
             return torch.as_tensor(self.out(self.activation(gate) * value))
-        return torch.as_tensor(self.out(self.activation(hidden)))
+        active = self.activation(hidden)
+        return torch.as_tensor(self.out(active.square() if self.kind == "relu2" else active))
 
 
 class Stack(nn.Module):
@@ -299,38 +313,74 @@ class Places(nn.Module):
         return inputs + self.table.weight[:length], None
 
 
-class Decoder(nn.Module):
-    """A causal language model."""
+class TokenTable(nn.Module):
+    """A token's embedding, and with ``orders`` those of the hashed n-grams that end at it."""
 
-    def __init__(
-        self, vocabulary: int, outputs: int, stack: Stack, places: Places, *, width: int, dropout: float
-    ) -> None:
+    def __init__(self, vocabulary: int, width: int, orders: range, *, buckets: int, dropout: float) -> None:
         super().__init__()
-        self.table = nn.Embedding(vocabulary, width)
-        self.places = places
-        self.dropout = nn.Dropout(dropout)
-        self.stack = stack
-        self.head = None if outputs == vocabulary else nn.Linear(width, outputs)
+        self.orders, self.buckets = orders, buckets
+        self.tokens = nn.Embedding(vocabulary, width)
+        self.grams = nn.EmbeddingBag(len(orders) * buckets, width, mode="sum") if orders else None
+        self.dropout = Dropout(dropout)
 
     def initialise(self, generator_for: GeneratorFor) -> None:
-        """A small head where it is not the embedding table, whose N(0, 0.02) rows are small already."""
+        """With n-grams, tokens N(0, 0.5^2) and n-grams N(0, 0.05^2): the tokens speak first."""
+        if self.grams is not None:
+            normal_(self.tokens.weight, 0.5, generator=generator_for("tokens.weight"))
+            normal_(self.grams.weight, 0.05, generator=generator_for("grams.weight"))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens: ``(batch, T)`` int64. Returns ``(batch, T, width)``; position t has seen tokens 0..t."""
+        rows = self.tokens(tokens)
+        if self.grams is None:
+            return torch.as_tensor(rows)
+        place, past = tokens + 1, tokens
+        slots: list[Tensor] = []
+        for number in range(len(self.orders)):
+            past = F.pad(past[:, :-1], (1, 0), value=-1)
+            place = place * 1000003 + past + 2
+            slots.append(((place * 0x9E3779B1) >> 16) % self.buckets + number * self.buckets)
+        grams = self.grams(torch.stack(slots, -1).flatten(0, 1)).view_as(rows)
+        return torch.as_tensor(rows + self.dropout(grams))
+
+
+class Decoder(nn.Module):
+    """A causal language model. Without a head, the embedding table is the head."""
+
+    def __init__(
+        self, table: TokenTable, places: Places, stack: Stack, head: nn.Linear | None, *, dropout: float
+    ) -> None:
+        super().__init__()
+        self.table, self.places = table, places
+        self.dropout = Dropout(dropout)
+        self.stack, self.head = stack, head
+
+    def initialise(self, generator_for: GeneratorFor) -> None:
+        """A head of its own starts at zero; the table is small already, as ``norm`` in front keeps the logits near
+        its rows'."""
         if self.head is not None:
-            small_head(self.head, generator_for("head.weight"))
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
+        else:
+            normal_(self.table.tokens.weight, 0.02, generator=generator_for("table.tokens.weight"))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs: ``(batch, T)`` int64. Returns logits ``(batch, T, outputs)``; position t has seen tokens 0..t."""
         stream, rotation = self.places(self.table(inputs))
         states = self.stack(self.dropout(stream), causal=True, rotation=rotation)
-        return F.linear(states, self.table.weight) if self.head is None else torch.as_tensor(self.head(states))
+        return F.linear(states, self.table.tokens.weight) if self.head is None else torch.as_tensor(self.head(states))
 
 
 class Encoder(nn.Module):
     """A bidirectional encoder of texts or series, the mean over positions, a head."""
 
-    def __init__(self, first: nn.Module, stack: Stack, places: Places, head: nn.Linear, *, dropout: float) -> None:
+    def __init__(
+        self, first: nn.Module, places: Places, stack: Stack, head: nn.Linear, *, length: int, dropout: float
+    ) -> None:
         super().__init__()
+        self.length = length
         self.first, self.places = first, places
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.stack, self.head = stack, head
 
     def initialise(self, generator_for: GeneratorFor) -> None:
@@ -341,7 +391,7 @@ class Encoder(nn.Module):
         """inputs: tokens ``(batch, T)`` int64 or a series ``(batch, T, channels)``. Returns logits ``(batch,
         outputs)``."""
         words = not inputs.is_floating_point()
-        inputs = trimmed(inputs) if words else inputs
+        inputs = trimmed(inputs[:, : self.length]) if words else inputs
         mask = may_look(inputs) if words else None
         stream, rotation = self.places(self.first(inputs))
         states = self.stack(self.dropout(stream), mask=mask, rotation=rotation)
@@ -368,7 +418,7 @@ class EncoderDecoder(nn.Module):
         self.table = nn.Embedding(vocabulary, width)
         self.start = nn.Parameter(torch.zeros(width))
         self.source_places, self.target_places = places
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.encoder, self.decoder = encoder, decoder
         self.head = None if outputs == vocabulary else nn.Linear(width, outputs)
 

@@ -61,6 +61,12 @@ def initialise(model: nn.Module, rule: Rule, *, seed: int, recurrent: bool = Fal
         done.add(id(parameter))
         generator = keyed.generator(keyed.key(seed, "init", name))
         _fill(module, own, parameter, rule, generator, recurrent=recurrent)
+    own_rules(model, seed=seed)
+
+
+@torch.no_grad()
+def own_rules(model: nn.Module, *, seed: int) -> None:
+    """Call ``initialise(generator_for)`` of every module that has it, the model itself last."""
     for path, module in reversed(list(model.named_modules())):
         special = getattr(module, "initialise", None)
         if callable(special):

@@ -123,7 +123,9 @@ def causal_leak(model: nn.Module, ready: Tensor, vocabulary: int) -> Values:
     return {"leak.future": float((one[:, :cut] - other[:, :cut]).abs().max()), "leak.spread": float(one.std())}
 
 
-def numerical_gradient(task: Task, model: nn.Module, ready: Inputs, batch_targets: Tensor, *, tensors: int = 6) -> Values:
+def numerical_gradient(
+    task: Task, model: nn.Module, ready: Inputs, batch_targets: Tensor, *, tensors: int = 6
+) -> Values:
     """Worst relative difference between back-propagation and central differences in float64 along random directions.
 
     Tensors at which two step sizes disagree stand at a kink of the loss and are left out.
@@ -176,6 +178,8 @@ def one_batch(task: Task, model: nn.Module, ready: Inputs, batch_targets: Tensor
     few = torch.arange(min(32, len(batch_targets)))
     small, aim = _pick(ready, few), batch_targets[few.to(batch_targets.device)]
     best: Values = {}
+    # The first optimizer of a process makes PyTorch import its compiler: seconds that are no part of the trial.
+    torch.optim.Adam([nn.Parameter(torch.zeros(1))])
     began = time.monotonic()
     for rate in (1e-3, 1e-2, 1e-4):
         trial = _copy(model).train()
@@ -240,7 +244,9 @@ def record(probes: Mapping[str, tuple[tuple[str, ...], Callable[[], Values]]]) -
             missing |= dict.fromkeys(signals, str(error.args[0] if error.args else error))
         # A user's module may raise anything; a probe that fails must not take the run with it.
         except Exception as error:
-            missing |= dict.fromkeys(signals, f"the probe failed: {type(error).__name__}: {error}".splitlines()[0][:160])
+            missing |= dict.fromkeys(
+                signals, f"the probe failed: {type(error).__name__}: {error}".splitlines()[0][:160]
+            )
     return values, missing
 
 

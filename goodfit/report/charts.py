@@ -33,7 +33,15 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], title: str, metric: str) 
     best = max((i for i, r in enumerate(rows) if r.get("best")), default=None)
     if best is not None and rows[best].get(key) is not None:
         right.plot(steps[best], rows[best][key], "o", color=GREEN, markersize=7)
-        right.annotate("best weights", (steps[best], rows[best][key]), (0, -14), textcoords="offset points", ha="right", color=GREEN, fontsize=9)
+        right.annotate(
+            "best weights",
+            (steps[best], rows[best][key]),
+            (0, -14),
+            textcoords="offset points",
+            ha="right",
+            color=GREEN,
+            fontsize=9,
+        )
     right.set_title(key.removeprefix("valid_").replace("_", " ") + " on validation", loc="left", color=INK)
     for axes in (left, right):
         axes.set_xlabel("step", color=MUTED)
@@ -59,12 +67,25 @@ def confusion(table: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     names = [c if len(c) <= 14 else c[:13] + "…" for c in classes]
     if len(classes) <= 25:
-        axes.set_xticks(range(len(classes)), _plain(names), rotation=45 if max(map(len, names)) > 3 else 0, ha="right" if max(map(len, names)) > 3 else "center")
+        axes.set_xticks(
+            range(len(classes)),
+            _plain(names),
+            rotation=45 if max(map(len, names)) > 3 else 0,
+            ha="right" if max(map(len, names)) > 3 else "center",
+        )
         axes.set_yticks(range(len(classes)), _plain(names))
         for i in range(len(classes)):
             for j in range(len(classes)):
                 if counts[i, j]:
-                    axes.text(j, i, f"{int(counts[i, j])}", ha="center", va="center", fontsize=8, color="white" if shares[i, j] > 0.5 else INK)
+                    axes.text(
+                        j,
+                        i,
+                        f"{int(counts[i, j])}",
+                        ha="center",
+                        va="center",
+                        fontsize=8,
+                        color="white" if shares[i, j] > 0.5 else INK,
+                    )
     axes.grid(False)
     axes.set_xlabel("predicted", color=MUTED)
     axes.set_ylabel("true", color=MUTED)
@@ -78,7 +99,15 @@ def reliability(both: Mapping[str, Any]) -> str:
     for which, colour in (("before", MUTED), ("after", BLUE)):
         bins = [b for b in _bins(both.get(which)) if b["count"]]
         if bins:
-            axes.plot([b["confidence"] for b in bins], [b["accuracy"] for b in bins], "o-", color=colour, markersize=4, linewidth=1.5, label=f"{which} calibration")
+            axes.plot(
+                [b["confidence"] for b in bins],
+                [b["accuracy"] for b in bins],
+                "o-",
+                color=colour,
+                markersize=4,
+                linewidth=1.5,
+                label=f"{which} calibration",
+            )
     axes.set_xlabel("stated confidence", color=MUTED)
     axes.set_ylabel("share of hits", color=MUTED)
     axes.set_xlim(0, 1)
@@ -104,8 +133,22 @@ def answers(results: Mapping[str, Any]) -> str:
         width, place = target.shape[1], 0
         for row, (true, said) in enumerate(zip(target, predicted, strict=True)):
             steps = np.arange(width) + place
-            axes.plot(steps, true, color=INK, linewidth=1.4, label="true" if row == 0 else None, marker="." if width < 3 else None)
-            axes.plot(steps, said, color=ORANGE, linewidth=1.4, label="forecast" if row == 0 else None, marker="." if width < 3 else None)
+            axes.plot(
+                steps,
+                true,
+                color=INK,
+                linewidth=1.4,
+                label="true" if row == 0 else None,
+                marker="." if width < 3 else None,
+            )
+            axes.plot(
+                steps,
+                said,
+                color=ORANGE,
+                linewidth=1.4,
+                label="forecast" if row == 0 else None,
+                marker="." if width < 3 else None,
+            )
             place += width + max(1, width // 4)
         axes.set_xticks([])
         axes.set_xlabel("some windows of the validation part, side by side", color=MUTED)
@@ -130,13 +173,20 @@ def against_baselines(results: Mapping[str, Any]) -> str:
     for row, value in enumerate(values):
         axes.text(value, row, f" {value:.4g}", va="center", fontsize=9, color=INK)
     axes.margins(x=0.15)
-    axes.set_title(own["title"] + (" (higher is better)" if own["better"] == "higher" else " (lower is better)"), loc="left", color=INK)
+    axes.set_title(
+        own["title"] + (" (higher is better)" if own["better"] == "higher" else " (lower is better)"),
+        loc="left",
+        color=INK,
+    )
     return _svg(figure)
 
 
 def _bins(value: Any) -> list[Mapping[str, Any]]:
     rows = value.get("bins", []) if isinstance(value, Mapping) else value or []
-    return [{"confidence": r.get("confidence", 0), "accuracy": r.get("accuracy", 0), "count": r.get("count", 0)} for r in rows]
+    return [
+        {"confidence": r.get("confidence", 0), "accuracy": r.get("accuracy", 0), "count": r.get("count", 0)}
+        for r in rows
+    ]
 
 
 def _plain(names: Sequence[str]) -> list[str]:

@@ -45,20 +45,28 @@ def verdict(results: Mapping[str, Any], plan: Mapping[str, Any], rows: Sequence[
                 f"The strongest baseline, {name}, gets {shown}, which lies inside the interval: the two cannot be told apart on this part alone."
             )
         else:
-            sentences.append(f"The strongest baseline, {name}, does better with {shown}: use that, or change the recipe.")
+            sentences.append(
+                f"The strongest baseline, {name}, does better with {shown}: use that, or change the recipe."
+            )
     heat = results.get("temperature")
     if heat and heat["value"] != 1.0:
         bold = "overconfident" if heat["value"] > 1 else "timid"
         sentences.append(f"Its probabilities were {bold} and have been calibrated (temperature {heat['value']:.3f}).")
     if results.get("skipped"):
         sentences.append(f"{results['skipped']:,} steps were skipped because their loss was not finite.")
-    sentences.append("The best weights were picked on these same samples, so the figure is a little optimistic; the locked test part says how much.")
+    sentences.append(
+        "The best weights were picked on these same samples, so the figure is a little optimistic; the locked test part says how much."
+    )
     return sentences
 
 
 def curve_words(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -> str:
     """What the learning curves show, in one or two sentences."""
-    losses = [(r["train_loss"], r["valid_loss"]) for r in rows if r.get("train_loss") is not None and r.get("valid_loss") is not None]
+    losses = [
+        (r["train_loss"], r["valid_loss"])
+        for r in rows
+        if r.get("train_loss") is not None and r.get("valid_loss") is not None
+    ]
     if len(losses) < 4:
         return "Too few validations to read a curve."
     valid = [v for _, v in losses]

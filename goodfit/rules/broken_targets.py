@@ -26,7 +26,9 @@ def check(log: Log) -> Finding | str:
         )  # fmt: skip
     shape = log["targets.shape_problem"]
     if shape:
-        return Finding("broken-targets", "error", shape, "outputs", {}, "make the model's output shape equal the targets'")
+        return Finding(
+            "broken-targets", "error", shape, "outputs", {}, "make the model's output shape equal the targets'"
+        )
     return f"outputs {log['outputs.shape']}, targets {log['targets.range']}"
 
 

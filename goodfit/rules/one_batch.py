@@ -17,7 +17,12 @@ def check(log: Log) -> Finding | str:
     Fix: if gradients are fine, raise the rate or the capacity; if not, look at how inputs and labels are paired.
     Source: Karpathy, "A recipe for training neural networks" (2019).
     """
-    first, last, steps, floor = log["one_batch.first"], log["one_batch.last"], log["one_batch.steps"], log["one_batch.floor"]
+    first, last, steps, floor = (
+        log["one_batch.first"],
+        log["one_batch.last"],
+        log["one_batch.steps"],
+        log["one_batch.floor"],
+    )
     evidence = {"first": first, "last": last, "steps": steps, "floor": floor}
     text = f"one batch of {log['one_batch.size']}: loss {first:.3f} -> {last:.3f} in {steps} steps"
     if last - floor > 0.5 * max(first - floor, 1e-9):

@@ -46,17 +46,17 @@ def mixup(batch: Batch, share: Tensor, partner: Tensor, *, classes: int, place: 
 
     share: ``()`` or ``(batch,)`` in [0, 1], the part that stays. partner: ``(batch,)`` int64 positions.
     Class indices become class shares ``(batch, classes)``; uint8 images become float32 on the same scale. Of a
-    table's categories, which have no mean, each is kept with probability ``share`` (keyed by ``place``).
+    table's codes, which have no mean, each is kept with probability ``share`` (keyed by ``place``).
     Raises RecipeError for tokens and for targets that cannot be mixed.
     """
     targets = soft_targets("mixup", batch.targets, classes)
 
     def change(key: str, values: Tensor) -> Tensor:
-        if key != "category":
+        if values.is_floating_point() or values.dtype == torch.uint8:
             return mix(values, share, partner)
         position = torch.arange(len(values), device=values.device)
-        kept = keyed.uniform(keyed.key(place, "category"), position, values.shape[1]) < share.reshape(-1, 1)
-        return torch.where(kept, values, values[partner])
+        kept = keyed.uniform(keyed.key(place, key), position, values.shape[1]) < share.reshape(-1, 1)
+        return torch.where(kept, values, values.index_select(0, partner))
 
     inputs = mixed("mixup", batch.inputs, change)
     weight = None if batch.weight is None else mix(batch.weight, share, partner)

@@ -57,7 +57,8 @@ class HeNormal:
 
     Formula: ``N(0, s^2)`` with ``s = g / sqrt(fan_in)``; g = sqrt(2) for ReLU. Source: He et al. (2015), also called
     Kaiming. How ours differs: g is 1 / sqrt(E[f(z)^2]) for the activation f in use, which is He's own argument; for
-    ReLU it is the same.
+    ReLU it is the same. Where f is
+    not homogeneous (GELU, SiLU, tanh) the scale holds near one only, and drifts over tens of layers without norms.
     """
 
     def __call__(self, model: nn.Module, *, activation: str, seed: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Protocol
+from typing import Annotated, Protocol
 
 from pydantic import Field
 
@@ -183,7 +183,7 @@ class MultiStep:
 
     def factor(self, moment: Moment, history: Sequence[float] = ()) -> float:
         """What multiplies the learning rate."""
-        passed = sum(moment.step >= _steps(one, moment) for one in self.milestones)
+        passed = sum(moment.step >= max(_steps(one, moment), 1) for one in self.milestones)
         return rise(moment, self.warmup) * self.gamma**passed
 
     def momentum(self, moment: Moment) -> float | None:
@@ -287,7 +287,7 @@ class CosineLog:
 
     def factor(self, moment: Moment, history: Sequence[float] = ()) -> float:
         """What multiplies the learning rate."""
-        share = min((moment.step + 1) / max(moment.total, 1), 1.0)
+        share = min((moment.step + 1) / max(moment.total, 2), 1.0)
         return 0.5 * (1 - math.cos(2 * math.pi * math.log2(1 + (2**self.waves - 1) * share)))
 
     def momentum(self, moment: Moment) -> float | None:
@@ -331,8 +331,6 @@ class Plateau:
         be smoothed first (exponential mean), since a noisy value looks like a plateau.
     Helps: runs of unknown length. Hurts: it reacts late; ``cosine`` is better when the length is known.
     """
-
-    uses_history: ClassVar[bool] = True
 
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
     patience: Annotated[int, Field(ge=0)] = 10
@@ -432,5 +430,6 @@ def _cosine(u: float, floor: float) -> float:
 
 def _tail(moment: Moment, span: Duration) -> float:
     """0 until the last ``span`` of the run, then up to 1 at the last step."""
-    length = max(_steps(span, moment), 1)
-    return min(max((moment.step - (moment.total - 1 - length)) / length, 0.0), 1.0)
+    last = moment.total - 1
+    length = min(max(_steps(span, moment), 1), last)
+    return min(max((moment.step - (last - length)) / length, 0.0), 1.0) if length > 0 else 0.0

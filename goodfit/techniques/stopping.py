@@ -81,7 +81,7 @@ def best_of(history: Sequence[float], *, larger_is_better: bool) -> int:
     if not history:
         raise ValueError("there is no best of an empty history")
     sign = -1.0 if larger_is_better else 1.0
-    return min(range(len(history)), key=lambda i: math.inf if math.isnan(history[i]) else sign * history[i])
+    return min(range(len(history)), key=lambda i: (math.isnan(history[i]), sign * history[i]))
 
 
 def wasted(history: Sequence[float], *, larger_is_better: bool) -> int:

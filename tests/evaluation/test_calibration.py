@@ -64,7 +64,12 @@ def test_an_ensembles_temperature_lowers_its_mixed_log_loss_to_a_minimum() -> No
 
 @pytest.mark.parametrize(
     ("case", "why"),
-    [("calibrated", "as well calibrated"), ("separable", "nearly"), ("useless", "say nothing"), ("empty", "no samples")],
+    [
+        ("calibrated", "as well calibrated"),
+        ("separable", "nearly"),
+        ("useless", "say nothing"),
+        ("empty", "no samples"),
+    ],
 )
 def test_a_temperature_that_would_not_help_is_refused_with_the_reason(case: str, why: str) -> None:
     z, y = drawn(1.0)
@@ -122,7 +127,7 @@ def test_points_come_back_in_original_units() -> None:
 def test_logits_that_are_no_numbers_or_too_few_are_refused() -> None:
     z = torch.zeros(5, 3)
     z[2, 1] = float("nan")
-    with pytest.raises(ModelError, match="1 of 5 samples.*position 2"):
+    with pytest.raises(ModelError, match=r"1 of 5 samples.*position 2"):
         probabilities(z)
     with pytest.raises(ModelError, match="1 of 5"):
         point(z)

@@ -131,7 +131,9 @@ def test_members_of_a_language_model_have_their_probabilities_averaged() -> None
         ("accuracy", (np.zeros(0, int), np.zeros((0, 2))), "no samples"),
     ],
 )
-def test_an_undefined_metric_says_why_and_is_never_nan(name: str, arguments: tuple[np.ndarray, ...], reason: str) -> None:
+def test_an_undefined_metric_says_why_and_is_never_nan(
+    name: str, arguments: tuple[np.ndarray, ...], reason: str
+) -> None:
     with pytest.raises(NotAvailable, match=reason):
         METRICS[name](*arguments)
 
@@ -143,7 +145,16 @@ def test_classes_that_do_not_occur_are_left_out_of_means() -> None:
         assert METRICS[name](y, wide) == pytest.approx(METRICS[name](y, p))
 
 
-CLASS_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "brier", "ece", "roc_auc", "average_precision")
+CLASS_METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "log_loss",
+    "brier",
+    "ece",
+    "roc_auc",
+    "average_precision",
+)
 
 
 @settings(max_examples=30, deadline=None)

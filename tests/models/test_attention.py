@@ -9,7 +9,7 @@ from torch import nn
 
 from goodfit.errors import ModelError
 from goodfit.models import build
-from goodfit.models.transformer import Attention, Feed, rotation_of
+from goodfit.models.transformer import Attention, Feed, TokenTable, rotation_of
 from goodfit.models.weights import initialise
 from goodfit.techniques.init import Auto
 from goodfit.types import InputSpec
@@ -23,11 +23,9 @@ def _weights(layer: Attention) -> dict[str, np.ndarray]:
     plain = {k: v.detach().numpy() for k, v in layer.named_parameters()}
     if layer.query is None:
         q, k, v = np.split(plain["project.weight"], 3)
-        qb, kb, vb = np.split(plain["project.bias"], 3)
     else:
-        q, qb = plain["query.weight"], plain["query.bias"]
-        (k, v), (kb, vb) = np.split(plain["project.weight"], 2), np.split(plain["project.bias"], 2)
-    return {"q": q, "k": k, "v": v, "qb": qb, "kb": kb, "vb": vb, "o": plain["out.weight"], "ob": plain["out.bias"]}
+        q, (k, v) = plain["query.weight"], np.split(plain["project.weight"], 2)
+    return {"q": q, "k": k, "v": v, "o": plain["out.weight"]}
 
 
 @pytest.mark.parametrize("rotary", [False, True])
@@ -66,13 +64,13 @@ def test_swiglu_is_the_formula() -> None:
     layer = Feed(6, 4, "swiglu").double()
     x = np.random.default_rng(0).normal(size=(4, 6))
     w = {k: v.detach().numpy() for k, v in layer.named_parameters()}
-    gate, value = np.split(x @ w["inner.weight"].T + w["inner.bias"], 2, axis=1)
-    expected = (gate / (1 + np.exp(-gate)) * value) @ w["out.weight"].T + w["out.bias"]
+    gate, value = np.split(x @ w["inner.weight"].T, 2, axis=1)
+    expected = (gate / (1 + np.exp(-gate)) * value) @ w["out.weight"].T
     np.testing.assert_allclose(layer(torch.from_numpy(x)).detach().numpy(), expected, rtol=1e-10)
     assert w["out.weight"].shape == (6, 16)
 
 
-@pytest.mark.parametrize("kind", ["swiglu", "relu", "gelu"])
+@pytest.mark.parametrize("kind", ["swiglu", "relu2", "gelu"])
 @pytest.mark.parametrize("norm", ["layer", "rms"])
 @pytest.mark.parametrize("positions", ["rotary", "learned"])
 def test_every_combination_of_settings_builds_and_knows_the_order(kind: str, norm: str, positions: str) -> None:
@@ -82,27 +80,26 @@ def test_every_combination_of_settings_builds_and_knows_the_order(kind: str, nor
     model.eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(4.0)
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
     one, two = torch.tensor([[3, 5, 7, 9]]), torch.tensor([[9, 3, 7, 5]])
     assert not torch.allclose(model(one), model(two), rtol=1e-3)
 
 
 def test_the_head_of_a_language_model_is_its_embedding_table() -> None:
     model = build("transformer", {"width": 16, "depth": 1}, LANGUAGE, 20)
-    assert [k for k, p in model.named_parameters() if p.shape == (20, 16)] == ["table.weight"]
+    assert [k for k, p in model.named_parameters() if p.shape == (20, 16)] == ["table.tokens.weight"]
 
 
-def test_branches_end_smaller_with_depth() -> None:
-    model = build("transformer", {"width": 128, "depth": 8}, LANGUAGE, 20)
+def test_every_layer_starts_as_the_identity() -> None:
+    model = build("transformer", {"width": 128, "depth": 8, "shift": True}, LANGUAGE, 20)
     Auto()(model, activation="gelu", seed=0)
+    layer, x = model.get_submodule("stack.layers.3"), torch.randn(2, 5, 128)
+    assert torch.equal(layer.eval()(x, causal=True), x)
     weights = dict(model.named_parameters())
     assert float(weights["stack.layers.0.attention.project.weight"].detach().std()) == pytest.approx(
         128**-0.5, rel=0.03
     )
-    assert float(weights["stack.layers.0.attention.out.weight"].detach().std()) == pytest.approx(
-        128**-0.5 / 4, rel=0.03
-    )
-    assert float(weights["table.weight"].detach().std()) == pytest.approx(0.02, rel=0.1)
+    assert float(weights["table.tokens.weight"].detach().std()) == pytest.approx(0.02, rel=0.1)
 
 
 def test_rotary_positions_reach_further_than_the_training_length_and_learned_ones_say_so() -> None:
@@ -129,10 +126,46 @@ def test_an_encoder_decoder_ignores_the_padding_of_its_source() -> None:
 
 def test_attention_agrees_with_pytorch_s_own_module() -> None:
     torch.manual_seed(0)
-    ours, theirs = Attention(12, 3), nn.MultiheadAttention(12, 3, batch_first=True)
+    ours, theirs = Attention(12, 3), nn.MultiheadAttention(12, 3, bias=False, batch_first=True)
     with torch.no_grad():
         theirs.in_proj_weight.copy_(ours.project.weight)
-        theirs.in_proj_bias.copy_(ours.project.bias)
         theirs.out_proj.load_state_dict(ours.out.state_dict())
     x = torch.randn(2, 5, 12)
     torch.testing.assert_close(ours(x), theirs(x, x, x, need_weights=False)[0], rtol=1e-4, atol=1e-6)
+
+
+def test_squared_relu_is_the_formula() -> None:
+    layer = Feed(6, 2, "relu2").double()
+    x = np.random.default_rng(0).normal(size=(4, 6))
+    w = {k: v.detach().numpy() for k, v in layer.named_parameters()}
+    expected = np.maximum(x @ w["inner.weight"].T, 0) ** 2 @ w["out.weight"].T
+    np.testing.assert_allclose(layer(torch.from_numpy(x)).detach().numpy(), expected, rtol=1e-10)
+
+
+def test_a_token_s_row_holds_the_n_grams_that_end_at_it_and_nothing_later() -> None:
+    table = TokenTable(20, 8, range(2, 5), buckets=64, dropout=0.0)
+    one, two = torch.tensor([[1, 2, 3, 4, 5]]), torch.tensor([[9, 2, 3, 4, 6]])
+    a, b = table(one)[0], table(two)[0]
+    # The first place differs by its token; places 1 to 3 by the n-grams that reach back to it; the last by its token.
+    assert not torch.allclose(a[3], b[3])
+    shorter = TokenTable(20, 8, range(2, 4), buckets=64, dropout=0.0)
+    torch.testing.assert_close(shorter(one)[0, 3], shorter(two)[0, 3])
+    torch.testing.assert_close(table(one[:, :3])[0], a[:3])
+
+
+def test_a_head_of_its_own_starts_at_zero_and_the_first_loss_is_exactly_ln_c() -> None:
+    model = build("transformer", {"width": 16, "tied": False, "ngrams": 4, "shift": True}, LANGUAGE, 20).eval()
+    assert not model(torch.randint(1, 20, (2, 9))).any()
+
+
+def test_the_shift_adds_the_position_before() -> None:
+    model = build("transformer", {"width": 8, "heads": 2, "depth": 1, "shift": True, "dropout": 0}, LANGUAGE, 20)
+    layer = model.get_submodule("stack.layers.0")
+    with torch.no_grad():
+        layer.get_parameter("shift").fill_(0.5)
+        layer.get_parameter("attention.out.weight").normal_()
+    x = torch.randn(1, 4, 8)
+    normed = layer.get_submodule("norm1")(x)
+    before = torch.cat([torch.zeros(1, 1, 8), normed[:, :-1]], 1)
+    expected = x + layer.get_submodule("attention")(normed + 0.5 * before, causal=True)
+    torch.testing.assert_close(layer(x, causal=True), expected)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -99,15 +97,3 @@ def test_the_stem_follows_the_size_of_the_images(size: int, stride: int) -> None
     conv = model.get_submodule("stem.0")
     assert isinstance(conv, nn.Conv2d)
     assert conv.stride == (stride, stride)
-
-
-def test_activations_keep_their_scale_through_a_deep_plain_net() -> None:
-    """He's claim, in float64: the mean square stays near one where nothing normalises."""
-    spec = InputSpec("tensor", (512,))
-    for name in ("relu", "gelu", "silu", "elu", "mish", "leaky_relu"):
-        model = build("mlp", {"width": 512, "depth": 12, "norm": "none", "activation": name, "dropout": 0.0}, spec, 4)
-        Auto()(model, activation=name, seed=0)
-        x = torch.randn(256, 512, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        out = model.double().get_submodule("layers")(x)
-        assert 0.5 < float(out.detach().square().mean()) < 2.0, name
-        assert math.isfinite(float(out.detach().sum()))

@@ -42,9 +42,9 @@ def test_mistakes_are_answered_with_what_to_do() -> None:
         build("timm:resnet81", {}, IMAGE, 3)
     with pytest.raises(ModelError, match="takes images, but the data is text"):
         build("timm:resnet18", {}, InputSpec("text", (4,), vocabulary=9), 3)
-    with pytest.raises(RecipeError, match="unknown key 'model.pretraind'; did you mean 'pretrained'"):
+    with pytest.raises(RecipeError, match=r"unknown key 'model\.pretraind'; did you mean 'pretrained'"):
         build("timm:resnet18", {"pretraind": True}, IMAGE, 3)
-    with pytest.raises(ModelError, match="unknown model 'tim:resnet18'; did you mean 'timm:'"):
+    with pytest.raises(ModelError, match="unknown model 'tim:resnet18'; did you mean 'timm:resnet18'"):
         build("tim:resnet18", {}, IMAGE, 3)
 
 

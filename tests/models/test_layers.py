@@ -13,7 +13,7 @@ from torch import nn
 
 from goodfit.errors import ModelError
 from goodfit.models import build, set_dropout
-from goodfit.models.layers import StochasticDepth, activation, nonlinearity_of, norm, train_mode
+from goodfit.models.layers import Dropout, StochasticDepth, activation, nonlinearity_of, norm, train_mode
 from goodfit.models.weights import GAINS
 from goodfit.types import InputSpec
 
@@ -98,7 +98,7 @@ def test_stochastic_depth_drops_whole_samples_and_keeps_the_mean() -> None:
     torch.manual_seed(0)
     layer = StochasticDepth(0.25).train()
     out = layer(torch.ones(40_000, 2, 2)).flatten(1)
-    assert set(out.unique().tolist()) == {0.0, pytest.approx(4 / 3)}
+    torch.testing.assert_close(out.unique(), torch.tensor([0.0, 4 / 3]))
     assert bool((out == out[:, :1]).all())
     assert float(out.mean()) == pytest.approx(1.0, abs=0.01)
     assert torch.equal(layer.eval()(torch.ones(3, 2)), torch.ones(3, 2))
@@ -110,7 +110,7 @@ def test_dropout_is_set_from_outside_and_off_in_eval_mode(name: str) -> None:
     kind = kinds.get(name, "tensor")
     shape = {"image": (1, 8, 8), "text": (6,), "tensor": (4,), "table": ()}[kind]
     spec = InputSpec(kind, shape, numeric=3 if kind == "table" else 0, vocabulary=9)  # type: ignore[arg-type]
-    model = build(name, {"dropout": 0.0} | ({"drop_tokens": 0.0} if name == "bag" else {}), spec, 2)
+    model = build(name, {"dropout": 0.0}, spec, 2)
     rows: torch.Tensor = torch.randn(8, *shape) if kind in ("image", "tensor") else torch.randint(1, 9, (8, *shape))
     inputs = rows if kind != "table" else {"numeric": torch.randn(8, 3), "category": torch.zeros(8, 0).long()}
     with torch.no_grad():
@@ -121,6 +121,34 @@ def test_dropout_is_set_from_outside_and_off_in_eval_mode(name: str) -> None:
     assert not torch.equal(model(inputs), model(inputs))
     model.eval()
     assert torch.equal(model(inputs), model(inputs))
+
+
+@pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_keeps_its_share_and_the_mean(p: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    inputs = torch.ones(999, 501, dtype=dtype, requires_grad=True)
+    out = Dropout(p).train()(inputs)
+    kept = out != 0
+    assert float(kept.float().mean()) == pytest.approx(1 - p, abs=0.003)
+    assert float(out.detach()[kept][0]) == pytest.approx(1 / (1 - p), rel=5e-3)
+    rows, columns = kept.float().mean(1), kept.float().mean(0)
+    assert max(float(rows.std()), float(columns.std())) < 1.2 * math.sqrt(p * (1 - p) / 501)
+    out.sum().backward()
+    assert torch.equal(inputs.grad != 0, kept)  # type: ignore[operator]
+
+
+def test_dropout_is_made_again_by_the_same_seed_and_is_off_in_eval_mode() -> None:
+    layer, x = Dropout(0.3), torch.randn(100, 100)
+    made = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        made.append(layer(x))
+    assert torch.equal(made[0], made[1])
+    assert not torch.equal(layer(x), made[0])
+    assert torch.equal(layer.eval()(x), x)
+    assert torch.equal(Dropout(0.0)(x), x)
+    assert not Dropout(1.0)(x).any()
 
 
 def test_dropout_out_of_range_is_refused_and_a_model_without_any_says_zero() -> None:

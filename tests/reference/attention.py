@@ -30,9 +30,7 @@ def multi_head(
     rotary: bool = False,
 ) -> Array:
     """One sample ``(T, width)``: project, attend in each head by itself, join, project."""
-    query = inputs @ weights["q"].T + weights["qb"]
-    key = memory @ weights["k"].T + weights["kb"]
-    value = memory @ weights["v"].T + weights["vb"]
+    query, key, value = inputs @ weights["q"].T, memory @ weights["k"].T, memory @ weights["v"].T
     size = query.shape[1] // heads
     parts = []
     for head in range(heads):
@@ -41,11 +39,11 @@ def multi_head(
         if rotary:
             q, k = rotated(q), rotated(k)
         parts.append(attention(q, k, value[:, here], allowed))
-    return np.concatenate(parts, 1) @ weights["o"].T + weights["ob"]
+    return np.concatenate(parts, 1) @ weights["o"].T
 
 
 def rotated(rows: Array) -> Array:
-    """Rotary positions (Su et al., 2021): the complex number (x_i, x_{i + d/2}) at position t times e^(i t 10000^(-2i/d))."""
+    """Rotary positions (Su et al., 2021): each pair (x_i, x_{i + d/2}) as a complex number, turned by its angle."""
     half = rows.shape[1] // 2
     turn = np.exp(1j * np.outer(np.arange(len(rows)), 10000.0 ** (-np.arange(half) / half)))
     turned = (rows[:, :half] + 1j * rows[:, half:]) * turn

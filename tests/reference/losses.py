@@ -14,7 +14,8 @@ Array = NDArray[np.float64]
 def log_softmax(z: Array) -> Array:
     """log p_k = z_k - log sum_j exp z_j, with the largest logit taken out of the sum."""
     top = z.max()
-    return z - (top + math.log(sum(math.exp(v - top) for v in z)))
+    shifted: Array = z - (top + math.log(sum(math.exp(v - top) for v in z)))
+    return shifted
 
 
 def softmax(z: Array) -> Array:

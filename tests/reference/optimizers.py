@@ -60,17 +60,15 @@ def adam(
     return w
 
 
-def nadamw(
-    w: Array, grads: Sequence[Array], *, lr: float, b1: float, b2: float, eps: float, decoupled: float
-) -> Array:
-    """Adam's direction with the next step's momentum: b1 m / (1 - b1^(t+1)) + (1 - b1) g / (1 - b1^t)."""
+def nadamw(w: Array, grads: Sequence[Array], *, lr: float, b1: float, b2: float, eps: float, decoupled: float) -> Array:
+    """Adam's direction with b1 m + (1 - b1) g in place of m."""
     m, v = np.zeros_like(w), np.zeros_like(w)
     for t, g in enumerate(grads, 1):
         w = w * (1 - lr * decoupled)
         m = b1 * m + (1 - b1) * g
         v = b2 * v + (1 - b2) * g * g
-        ahead = b1 * m / (1 - b1 ** (t + 1)) + (1 - b1) * g / (1 - b1**t)
-        w = w - lr * ahead / (np.sqrt(v / (1 - b2**t)) + eps)
+        ahead = b1 * m + (1 - b1) * g
+        w = w - lr * (ahead / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
     return w
 
 

@@ -38,11 +38,12 @@ def test_value_equals_torch():
     assert all(torch.equal(a, b) for a, b in zip(grads(ours), grads(theirs), strict=True))
 
 
-def test_adaptive_equals_timm():
+@pytest.mark.parametrize("ratio", [0.01, 2.0, 100.0])
+def test_adaptive_equals_timm(ratio):
     timm = pytest.importorskip("timm.utils.agc")
     ours, theirs = model(), model()
-    adaptive_clip_(list(ours.parameters()), 0.01)
-    timm.adaptive_clip_grad([p for p in theirs.parameters() if p.grad is not None], clip_factor=0.01)
+    adaptive_clip_(list(ours.parameters()), ratio)
+    timm.adaptive_clip_grad([p for p in theirs.parameters() if p.grad is not None], clip_factor=ratio)
     for a, b in zip(grads(ours), grads(theirs), strict=True):
         torch.testing.assert_close(a, b)
 
@@ -69,6 +70,18 @@ def test_auto_bounds_by_the_percentile_of_the_norms_seen():
     assert (int(state["seen"]), int(state["clipped"])) == (600, clipped)
 
 
+def test_auto_bounds_nothing_before_the_20th_step():
+    clip = Clip(auto=50)
+    state, made = clip.fresh(), []
+    for step in range(20):
+        p = nn.Parameter(torch.zeros(1))
+        p.grad = torch.tensor([float(step + 1)])
+        clip([p], state=state)
+        made.append(float(p.grad))
+    assert made[:19] == [float(n) for n in range(1, 20)]
+    assert made[19] == pytest.approx(10.5)
+
+
 def test_auto_leaves_norms_that_are_not_finite_out_of_its_memory_and_its_state_resumes():
     clip, norms = Clip(auto=50), [1.0, 2.0, float("inf"), float("nan"), *range(3, 40)]
     state = clip.fresh()
@@ -93,11 +106,13 @@ def test_without_settings_or_gradients_nothing_happens():
 
 
 def test_auto_without_a_state_says_what_to_do():
-    with pytest.raises(ValueError, match="clip.fresh"):
+    with pytest.raises(ValueError, match=r"clip\.fresh"):
         Clip(auto=90)(list(model().parameters()))
 
 
-@pytest.mark.parametrize("settings", [{"norm": 0.0}, {"value": -1.0}, {"adaptive": 0.0}, {"auto": 0.0}, {"auto": 101.0}])
+@pytest.mark.parametrize(
+    "settings", [{"norm": 0.0}, {"value": -1.0}, {"adaptive": 0.0}, {"auto": 0.0}, {"auto": 101.0}]
+)
 def test_settings_out_of_range_are_refused_with_the_range(settings):
-    with pytest.raises(ValueError, match="greater than 0|less than or equal to 100"):
+    with pytest.raises(ValueError, match=r"greater than 0|less than or equal to 100"):
         Clip(**settings)

@@ -43,7 +43,12 @@ def test_every_trainable_parameter_is_in_exactly_one_group():
 def test_norms_biases_and_vectors_have_no_decay_and_embeddings_on_request():
     model = Vit()
     found = decays(grouped_parameters(model, lr=0.1, weight_decay=0.1))
-    assert {n for n, d in found.items() if d} == {"token", "embed.weight", "head.weight", *(f"blocks.{i}.1.weight" for i in range(3))}
+    assert {n for n, d in found.items() if d} == {
+        "token",
+        "embed.weight",
+        "head.weight",
+        *(f"blocks.{i}.1.weight" for i in range(3)),
+    }
     assert not decays(grouped_parameters(model, lr=0.1, weight_decay=0.1, decay_embeddings=False))["embed.weight"]
     everything = decays(grouped_parameters(model, lr=0.1, weight_decay=0.1, decay_norms_and_biases=True))
     assert set(everything.values()) == {0.1}
@@ -70,7 +75,9 @@ def test_layer_decay_counts_blocks_from_the_head_and_joins_stem_and_final_norm()
     model = Vit()
     assert [len(names) for names in layers(model)] == [2, 4, 4, 4, 4]
     found = rates(grouped_parameters(model, lr=1.0, layer_decay=0.5))
-    assert [found[n] for n in ("head.weight", "norm.weight", "blocks.2.1.weight", "blocks.0.0.bias", "embed.weight")] == [
+    assert [
+        found[n] for n in ("head.weight", "norm.weight", "blocks.2.1.weight", "blocks.0.0.bias", "embed.weight")
+    ] == [
         1.0,
         1.0,
         0.5,

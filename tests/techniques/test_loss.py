@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -74,7 +75,7 @@ class TestCrossEntropy:
         torch.testing.assert_close(mean(loss, logits, rows, weight), mean(loss, logits, targets, weight), **EXACT)
 
     def test_soft_targets_equal_the_formula(self):
-        logits, targets, _ = some()
+        logits, _, _ = some()
         rows = torch.softmax(logits.roll(1, 0), -1)
         expected = np.mean(
             [reference.cross_entropy(z, q, smoothing=0.2) for z, q in zip(logits.numpy(), rows.numpy(), strict=True)]
@@ -119,7 +120,9 @@ class TestCrossEntropy:
         assert float(CrossEntropy()(perfect, torch.tensor([0]), None)) == pytest.approx(1.4611501, abs=1e-6)
 
     def test_smoothing_means_eps_over_k(self):
-        assert smoothed(torch.tensor([1]), 5, label_smoothing=0.1)[0].tolist() == pytest.approx([0.02, 0.92, *[0.02] * 3])
+        assert smoothed(torch.tensor([1]), 5, label_smoothing=0.1)[0].tolist() == pytest.approx(
+            [0.02, 0.92, *[0.02] * 3]
+        )
 
     def test_half_precision_logits_are_computed_in_float32(self):
         logits, targets, _ = some()
@@ -148,7 +151,11 @@ class TestCrossEntropy:
 
     def test_weights_that_need_the_data_say_so(self):
         logits, targets, _ = some()
-        for loss in (CrossEntropy(class_weight="inverse"), CrossEntropy(logit_adjustment=1.0), Focal(class_weight="inverse")):
+        for loss in (
+            CrossEntropy(class_weight="inverse"),
+            CrossEntropy(logit_adjustment=1.0),
+            Focal(class_weight="inverse"),
+        ):
             with pytest.raises(ValueError, match="for_counts"):
                 loss(logits, targets, None)
 
@@ -218,7 +225,9 @@ class TestRegression:
         values, _, weight = some(classes=3)
         targets = values.roll(1, 0)
         torch.testing.assert_close(mean(loss, values, targets), other(values, targets), **EXACT)
-        torch.testing.assert_close(mean(loss, values[:, :1], targets[:, 0]), other(values[:, 0], targets[:, 0]), **EXACT)
+        torch.testing.assert_close(
+            mean(loss, values[:, :1], targets[:, 0]), other(values[:, 0], targets[:, 0]), **EXACT
+        )
         members = values[:, :, None]
         alone = torch.stack([other(values[:, m], targets[:, 0]) for m in range(3)]).mean()
         torch.testing.assert_close(mean(loss, members, targets[:, 0]), alone, **EXACT)
@@ -245,7 +254,9 @@ class TestFocal:
 
     def test_gamma_zero_is_cross_entropy(self):
         logits, targets, weight = some()
-        torch.testing.assert_close(Focal(gamma=0)(logits, targets, weight), CrossEntropy()(logits, targets, weight), **EXACT)
+        torch.testing.assert_close(
+            Focal(gamma=0)(logits, targets, weight), CrossEntropy()(logits, targets, weight), **EXACT
+        )
 
     def test_one_logit_is_two_classes(self):
         logits, targets, _ = some(classes=1)
@@ -340,7 +351,7 @@ def test_sums_and_weights_of_any_pieces_add_up_to_those_of_the_whole(cuts, which
         logits = logits[:, None].expand(12, 4, 5)
         targets = torch.where(torch.arange(48).view(12, 4) % 5 == 0, -100, targets[:, None])
     edges = [0, *sorted(cuts), 12]
-    parts = [slice(a, b) for a, b in zip(edges, edges[1:], strict=False) if b > a]
+    parts = [slice(a, b) for a, b in itertools.pairwise(edges) if b > a]
     v = weight if weighted else None
     total = sum(loss(logits[p], targets[p], None if v is None else v[p]) for p in parts)
     weigh = sum(float(loss.weigh(targets[p], None if v is None else v[p])) for p in parts)

@@ -32,7 +32,13 @@ GRADS = [RNG.normal(size=(4, 3)) * 10.0**k for k in (0, -3, 1, -2, 0, 0)]
 def run(optimizer, grads=GRADS, start=START, weight_decay=None, matrix=False):
     parameter = nn.Parameter(torch.tensor(start))
     decay = optimizer.weight_decay if weight_decay is None else weight_decay
-    group = {"params": [parameter], "lr": optimizer.lr, "base_lr": optimizer.lr, "weight_decay": decay, "matrix": matrix}
+    group = {
+        "params": [parameter],
+        "lr": optimizer.lr,
+        "base_lr": optimizer.lr,
+        "weight_decay": decay,
+        "matrix": matrix,
+    }
     made = optimizer.build([group])
     for g in grads:
         parameter.grad = torch.tensor(g)
@@ -87,10 +93,17 @@ class TestFormulas:
         expected = reference.adam(START, GRADS, lr=0.01, b1=0.9, b2=0.999, eps=1e-8, decoupled=0.1)
         np.testing.assert_allclose(made, expected, rtol=1e-10)
 
-    def test_nadamw_looks_ahead_with_a_constant_first_beta(self):
+    def test_nadamw_equals_the_formula_and_timm(self):
         made = run(Nadamw(lr=0.01))
         expected = reference.nadamw(START, GRADS, lr=0.01, b1=0.9327, b2=0.9955, eps=1e-8, decoupled=0.0812)
-        np.testing.assert_allclose(made, expected, atol=1e-7)  # torch keeps the product of b1 in float32
+        np.testing.assert_allclose(made, expected, rtol=1e-10)
+        timm = pytest.importorskip("timm.optim")
+        parameter = nn.Parameter(torch.tensor(START))
+        theirs = timm.NAdamW([parameter], lr=0.01, betas=(0.9327, 0.9955), weight_decay=0.0812, foreach=False)
+        for g in GRADS:
+            parameter.grad = torch.tensor(g)
+            theirs.step()
+        np.testing.assert_allclose(made, parameter.detach().numpy(), rtol=1e-6)
 
     def test_rmsprop(self):
         made = run(Rmsprop(lr=0.01))
@@ -182,9 +195,7 @@ def test_muon_takes_hidden_matrices_and_leaves_the_rest_to_the_other_rule():
     torch.manual_seed(0)
     model = Net()
     made = muon.build(parameter_groups(model, muon, batch_size=4))
-    by_group = [
-        (g["base_lr"], sorted(n for n in g["param_names"])) for g in made.param_groups
-    ]
+    by_group = [(g["base_lr"], sorted(n for n in g["param_names"])) for g in made.param_groups]
     assert by_group[0] == (0.02, ["blocks.0.weight", "blocks.1.weight"])
     assert all(lr == pytest.approx(0.004) for lr, _ in by_group[1:])
     assert sum(len(names) for _, names in by_group) == len(list(model.parameters()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -58,7 +57,7 @@ class State:
     def __post_init__(self) -> None:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.losses = [row["loss"] for row in self.history]
-        self.forward: Callable[[Any], Tensor] = self.run_model or self.model
+        self.forward: Callable[[Any], Tensor] = self.model if self.run_model is None else self.run_model
         self.device = next(self.model.parameters()).device
 
 
@@ -186,7 +185,6 @@ def fit(
                 if stopping.stop(scores, larger_is_better=larger_is_better) and state.step < total:
                     return f"stopped early: no better {metric} for the patience given"
             if stop_requested():
-                save(state, False)
                 return "interrupted"
     return "the plan's end"
 
@@ -200,20 +198,10 @@ def evaluation_interval(total: int, per_epoch: int) -> int:
 
 def evaluate_now(state: State, slots: Slots, measure: Callable[[nn.Module], dict[str, float]]) -> dict[str, float]:
     """Validation of the averaged weights where there is an average, else of the weights."""
-    with averaged(state):
+    with state.averager.applied(state.model):
         row = measure(state.model)
     train_mode(state.model)
     return row
-
-
-@contextmanager
-def averaged(state: State) -> Iterator[None]:
-    """The averaged weights in the model's place, where there is an average."""
-    state.averager.swap(state.model)
-    try:
-        yield
-    finally:
-        state.averager.swap(state.model)
 
 
 @torch.inference_mode()
@@ -275,7 +263,7 @@ def _refuse(state: State, slots: Slots, loss: Tensor, moment: Moment) -> Tensor:
     if slots.nonfinite == "stop":
         raise NonFinite(
             f"the loss became {float(loss)} at step {moment.step} (epoch {moment.epoch}); the weights before it are kept. "
-            f"Try --set optimizer.lr={float(state.optimizer.param_groups[0]['initial_lr']) / 3:.2g}, "
+            f"Try --set optimizer.lr={float(state.optimizer.param_groups[0]['base_lr']) / 3:.2g}, "
             "or --set nonfinite=skip to leave such batches out"
         )
     return loss

@@ -69,7 +69,7 @@ def _class_page(cls: type[Any], slot: str, name: str) -> str:
     title = f"{name} ({slot})" if name != slot else slot
     lines = [title, "=" * len(title), _doc(cls), ""]
     if slot not in SECTIONS and slot not in MANY:
-        lines += [f"In a recipe: [{slot}] name = \"{name}\"    On the command line: --set {slot}.name={name}"]
+        lines += [f'In a recipe: [{slot}] name = "{name}"    On the command line: --set {slot}.name={name}']
     elif slot in MANY:
         lines += [f"In a recipe: [{path}]    On the command line: --set {path}=true"]
     if fields(cls):

@@ -16,7 +16,7 @@ from goodfit.evaluation.language import token_losses
 from goodfit.plan import Plan
 from goodfit.techniques.batch import active
 from goodfit.techniques.numerics import autocast
-from goodfit.techniques.optimizer import set_lr, set_momentum
+from goodfit.techniques.optimizer import set_lr, set_mode, set_momentum
 from goodfit.models.layers import train_mode
 from goodfit.types import Batch, Inputs, Moment, Part, to_device
 
@@ -93,10 +93,9 @@ def train_step(state: State, slots: Slots, batch: Batch, moment: Moment) -> Tens
     loss: Tensor = slots.gradient(backward, batch, parameters=state.parameters)
     if not torch.isfinite(loss):
         return _refuse(state, slots, loss, moment)
-    if slots.penalty.l2:
-        slots.penalty(state.parameters).backward()
     if state.scaler is not None:
         state.scaler.unscale_(state.optimizer)
+    slots.penalty.add_gradient(state.parameters)
     slots.clip(state.parameters, state=state.clipping)
     lr = set_rates(state.optimizer, slots.schedule, moment, state.losses)
     if state.scaler is None:
@@ -198,8 +197,10 @@ def evaluation_interval(total: int, per_epoch: int) -> int:
 
 def evaluate_now(state: State, slots: Slots, measure: Callable[[nn.Module], dict[str, float]]) -> dict[str, float]:
     """Validation of the averaged weights where there is an average, else of the weights."""
+    set_mode(state.optimizer, training=False)
     with state.averager.applied(state.model):
         row = measure(state.model)
+    set_mode(state.optimizer, training=True)
     train_mode(state.model)
     return row
 

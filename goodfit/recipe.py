@@ -44,7 +44,8 @@ class DataSettings:
     time, horizon, lookback: of a series: the column of time stamps, how many rows ahead, how many rows back.
     groups: a column whose values must not be torn apart by the split (patients, users, documents).
     ignore: columns to leave out.
-    valid, test: shares of the rows (default 0.15 and 0.15); parts that the source brings along are kept.
+    valid, test: shares of the rows (default 0.15 and 0.15; the default share for validation takes at most 5,000 rows); parts that
+        the source brings along are kept.
     test_source: a file or folder that is the test part; then nothing of SOURCE is set aside for testing.
     tokens: how text is cut; characters or byte-pair tokens for language modelling; words, byte-pair tokens or grams
         (words in order, and behind them the set of n-grams of words and letters) for classification.

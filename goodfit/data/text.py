@@ -29,7 +29,7 @@ from goodfit.data.words import Words
 from goodfit.recipe import DataSettings
 from goodfit.types import Inputs, InputSpec, Tensors
 
-AUTO = "words"
+AUTO = "grams"
 """What ``data.tokens = "auto"`` means for texts that are classified."""
 
 

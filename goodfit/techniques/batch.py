@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from goodfit.techniques.batch_colour import ColourJitter
+from goodfit.techniques.batch_grow import Grow
 from goodfit.techniques.batch_images import Crop, Cutout, Erasing, Flip
 from goodfit.techniques.batch_inputs import active
 from goodfit.techniques.batch_mix import Cutmix, Mixup
@@ -23,6 +24,7 @@ ALL: tuple[type[Any], ...] = (
     Erasing,
     Noise,
     WordDrop,
+    Grow,
     Mixup,
     Cutmix,
 )
@@ -35,6 +37,7 @@ __all__ = [
     "Cutout",
     "Erasing",
     "Flip",
+    "Grow",
     "Mixup",
     "Noise",
     "RandomResizedCrop",

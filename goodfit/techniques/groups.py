@@ -33,7 +33,8 @@ def grouped_parameters(
     model's ``no_weight_decay()``.
 
     Each group holds ``params``, ``param_names``, ``lr``, ``base_lr`` (what schedules multiply), ``weight_decay``;
-    with ``split_matrices`` also ``matrix``: True for hidden matrices of two dimensions, neither embedding nor head.
+    with ``split_matrices`` also ``matrix``: 2 for hidden matrices, 4 for filters of 2-d convolutions (neither embedding nor
+    head), 0 for the rest.
     """
     heads, embeddings = set(head(model)), _embeddings(model)
     plain = set() if decay_norms_and_biases else _norms_and_biases(model)
@@ -42,14 +43,15 @@ def grouped_parameters(
     scales = model.lr_scale() if callable(getattr(model, "lr_scale", None)) else {}  # type: ignore[operator]
     above = {name: depth for depth, names in enumerate(reversed(layers(model))) for name in names}
 
-    found: dict[tuple[float, float, bool], dict[str, Any]] = {}
+    found: dict[tuple[float, float, int], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         scale = layer_decay ** above[name] * (head_lr if name in heads else body_lr)
         scale *= next((s for pattern, s in scales.items() if fnmatchcase(name, pattern)), 1.0)
         decay = 0.0 if name in plain else weight_decay
-        matrix = split_matrices and parameter.dim() == 2 and not (name in heads or name in embeddings or name in plain)
+        hidden = split_matrices and not (name in heads or name in embeddings or name in plain)
+        matrix = parameter.dim() if hidden and parameter.dim() in (2, 4) else 0
         group = found.setdefault(
             (scale, decay, matrix),
             {"params": [], "param_names": [], "lr": lr * scale, "base_lr": lr * scale, "weight_decay": decay},

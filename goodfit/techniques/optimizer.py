@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from goodfit.errors import optional
 from goodfit.technique import Chance, Count, NotNegative, Positive, Share, technique
+from goodfit.techniques.filters import FilterMuon
 from goodfit.techniques.groups import LrScaling, grouped_parameters, scaled_lr
 
 Groups = list[dict[str, Any]]
@@ -209,8 +210,9 @@ class Muon(Shared):
         ``sqrt(max(1, rows / columns))`` for ``original`` and ``0.2 sqrt(max(rows, columns))`` for ``match_rms_adamw``.
         Norms, biases, embeddings and the head take AdamW or SGD at ``rest_lr``.
     Source: Jordan et al., 2024; Liu et al., 2025 (the second a).
-    Ours: ``torch.optim.Muon`` for matrices of two dimensions, one optimizer with one state for both rules; filters of
-        convolutions go to the rest.
+    Ours: ``torch.optim.Muon`` for matrices of two dimensions, ``goodfit.techniques.filters.FilterMuon`` for the filters of
+        convolutions, one optimizer with one state for all rules. ``fixed_norm`` (filters with a batch norm behind them) brings
+        each filter bank to norm ``sqrt(filters)`` before its step, in place of weight decay.
     Helps: transformers; its lead over AdamW shrinks with size (1.4 times at 0.1 B, 1.1 at 1.2 B parameters). Hurts:
         embeddings and heads, which is why they are left out; a step costs a few matrix products.
     """
@@ -220,20 +222,42 @@ class Muon(Shared):
     momentum: Chance = 0.95
     nesterov: bool = True
     adjust: Literal["original", "match_rms_adamw"] = "original"
+    steps: Count = 5
+    fixed_norm: bool = False
     rest: Literal["adamw", "sgd"] = "adamw"
     rest_lr: NotNegative = 3e-4
     rest_momentum: Chance = 0.9
+    rest_weight_decay: NotNegative = 0.01
 
     def build(self, groups: Groups) -> Optimizer:
-        """One optimizer over both kinds of groups."""
-        hidden = [g for g in groups if g.get("matrix")]
-        others = _without_matrices(groups, hidden, self.rest_lr / self.lr if self.lr else 0.0)
+        """One optimizer over all kinds of groups."""
+        hidden = [g for g in groups if g.get("matrix") == 2]
+        filters = [g for g in groups if g.get("matrix") == 4]
+        others = _without_matrices(groups, [*hidden, *filters], self.rest_lr / self.lr if self.lr else 0.0)
+        for group in others:
+            group["weight_decay"] = self.rest_weight_decay if group["weight_decay"] else 0.0
         parts: list[Optimizer] = []
         fast = _fusable(others)
         if hidden:
             parts.append(
                 torch.optim.Muon(
-                    hidden, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, adjust_lr_fn=self.adjust
+                    hidden,
+                    lr=self.lr,
+                    momentum=self.momentum,
+                    nesterov=self.nesterov,
+                    adjust_lr_fn=self.adjust,
+                    ns_steps=self.steps,
+                )
+            )
+        if filters:
+            parts.append(
+                FilterMuon(
+                    filters,
+                    lr=self.lr,
+                    momentum=self.momentum,
+                    nesterov=self.nesterov,
+                    steps=self.steps,
+                    fixed_norm=self.fixed_norm,
                 )
             )
         if others and self.rest == "adamw":

@@ -101,6 +101,7 @@ def test_language_metrics_agree_with_cross_entropy() -> None:
     targets[0, :3] = -100
     mean = torch.nn.functional.cross_entropy(logits.flatten(0, 1).double(), targets.flatten()).item()
     nats, tokens = window_sums(token_losses(logits, targets), targets)
+    assert (token_losses(logits, targets)[targets == -100] == 0).all()
     assert tokens.tolist() == [4, 7, 7, 7, 7]
     assert METRICS["nats_per_token"](nats, tokens) == pytest.approx(mean, rel=1e-6)
     assert METRICS["perplexity"](nats, tokens) == pytest.approx(math.exp(mean), rel=1e-6)

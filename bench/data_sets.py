@@ -23,14 +23,14 @@ class Bar:
     baselines: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataSet:
     """One data set.
 
-    source: path below the data folder, or a name that goodfit knows. needs: files below the data folder.
-    arguments: of ``goodfit train``; ``{data}`` stands for the data folder. limit: seconds that the whole command may
-    take. levels: validation accuracies whose time of passing is told. baselines: whether they are fitted anew and scored
-    on the test part too.
+    source: a file below the data folder, or with ``embedded`` a name that goodfit knows. beside: further files below the
+    data folder. arguments: of ``goodfit train``; ``{data}`` stands for the data folder. limit: seconds that the whole
+    command may take. levels: validation accuracies whose time of passing is told. baselines: whether they are fitted
+    anew and scored on the test part too. note: what a reader must know to judge the numbers.
     """
 
     name: str
@@ -39,26 +39,22 @@ class DataSet:
     bars: tuple[Bar, ...]
     limit: float
     arguments: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    embedded: bool = False
     levels: tuple[float, ...] = ()
     baselines: bool = True
     note: str = ""
 
     def command(self, data: Path | None) -> list[str]:
-        """Source and arguments for ``goodfit train``."""
-        source = self.source if not self.needs else str(_folder(data) / self.source)
-        return [source, *(one.format(data=data) for one in self.arguments)]
-
-    def missing(self, data: Path | None) -> list[str]:
-        """Files that are not there."""
-        return [one for one in self.needs if data is None or not (data / one).is_file()]
-
-
-def _file(name: str, title: str, path: str, *bars: Bar, limit: float, **more: tuple[str, ...] | str | bool) -> DataSet:
-    arguments = more.pop("arguments", ())
-    needs = more.pop("needs", ())
-    assert isinstance(arguments, tuple) and isinstance(needs, tuple)
-    return DataSet(name, title, path, bars, limit, arguments, (path, *needs), **more)  # type: ignore[arg-type]
+        """Source and arguments for ``goodfit train``. Raises FileNotFoundError that names what is missing."""
+        if self.embedded:
+            return [self.source, *self.arguments]
+        if data is None:
+            raise FileNotFoundError("no data folder; give --data DIR or set GOODFIT_BENCH_DATA")
+        for one in (self.source, *self.beside):
+            if not (data / one).is_file():
+                raise FileNotFoundError(f"{data / one} does not exist")
+        return [str(data / self.source), *(one.format(data=data) for one in self.arguments)]
 
 
 def default_folder() -> Path | None:
@@ -70,101 +66,101 @@ def default_folder() -> Path | None:
     return beside if beside.is_dir() else None
 
 
-def _folder(data: Path | None) -> Path:
-    if data is None:
-        raise FileNotFoundError("no data folder; give --data DIR or set GOODFIT_BENCH_DATA")
-    return data
-
-
 GOAL = "goal set beforehand"
 TREES = "gradient-boosted trees of scikit-learn, measured beforehand"
 TFIDF = "above TF-IDF + logistic regression, measured beforehand"
 
 DATA_SETS = (
-    DataSet("digits", "digits", "digits", (Bar("accuracy", 0.985, "higher", GOAL),), 30),
-    _file(
-        "adult",
-        "Adult census income",
-        "tabular/adult_train.csv",
-        Bar("roc_auc", 0.927, "higher", TREES),
-        Bar("accuracy", 0.872, "higher", TREES),
+    DataSet(
+        name="digits",
+        title="digits",
+        source="digits",
+        bars=(Bar("accuracy", 0.985, "higher", GOAL),),
+        limit=30,
+        embedded=True,
+    ),
+    DataSet(
+        name="adult",
+        title="Adult census income",
+        source="tabular/adult_train.csv",
+        bars=(Bar("roc_auc", 0.927, "higher", TREES), Bar("accuracy", 0.872, "higher", TREES),),
         limit=180,
         arguments=("--target", "income", "--test", "{data}/tabular/adult_test.csv"),
-        needs=("tabular/adult_test.csv",),
+        beside=("tabular/adult_test.csv",),
         note="The test part is the file that the data set's authors set aside.",
     ),
-    _file(
-        "wine",
-        "white wine quality",
-        "tabular/wine_quality_white.csv",
-        Bar("rmse", 0.70, "lower", GOAL),
+    DataSet(
+        name="wine",
+        title="white wine quality",
+        source="tabular/wine_quality_white.csv",
+        bars=(Bar("rmse", 0.70, "lower", GOAL),),
         limit=120,
         arguments=("--target", "quality"),
         note="About a quarter of the rows are exact copies of others and fall on both sides of a random split, which "
         "flatters every method alike.",
     ),
-    _file(
-        "abalone",
-        "abalone rings",
-        "tabular/abalone.csv",
-        Bar("rmse", 2.16, "lower", GOAL),
+    DataSet(
+        name="abalone",
+        title="abalone rings",
+        source="tabular/abalone.csv",
+        bars=(Bar("rmse", 2.16, "lower", GOAL),),
         limit=120,
         arguments=("--target", "rings"),
     ),
-    _file(
-        "mammography",
-        "mammography",
-        "tabular/mammography.csv",
-        Bar("average_precision", 0.72, "higher", GOAL),
+    DataSet(
+        name="mammography",
+        title="mammography",
+        source="tabular/mammography.csv",
+        bars=(Bar("average_precision", 0.72, "higher", GOAL),),
         limit=60,
         arguments=("--target", "calcification"),
         note="About 30 % of the rows are exact copies of others and fall on both sides of a random split, which flatters "
         "every method alike. The test part holds about 39 positives, so the spread between seeds is large.",
     ),
-    _file(
-        "reviews",
-        "movie review sentences",
-        "text/movie_review_sentences.csv",
-        Bar("accuracy", 0.784, "higher", TFIDF),
+    DataSet(
+        name="reviews",
+        title="movie review sentences",
+        source="text/movie_review_sentences.csv",
+        bars=(Bar("accuracy", 0.784, "higher", TFIDF),),
         limit=180,
         arguments=("--target", "sentiment"),
     ),
-    _file(
-        "news",
-        "AG news (7,600)",
-        "text/ag_news_7600.csv",
-        Bar("accuracy", 0.880, "higher", TFIDF),
+    DataSet(
+        name="news",
+        title="AG news (7,600)",
+        source="text/ag_news_7600.csv",
+        bars=(Bar("accuracy", 0.880, "higher", TFIDF),),
         limit=180,
         arguments=("--target", "topic"),
     ),
-    _file(
-        "shakespeare",
-        "tinyshakespeare",
-        "text/tinyshakespeare.txt",
-        Bar("nats_per_character_last_tenth", 1.88, "lower", "nanoGPT's CPU example"),
+    DataSet(
+        name="shakespeare",
+        title="tinyshakespeare",
+        source="text/tinyshakespeare.txt",
+        bars=(Bar("nats_per_character_last_tenth", 1.88, "lower", "nanoGPT's CPU example"),),
         limit=300,
         note="Trained on the first 90 % of the text. The number is the mean over all characters of the last 10 %, which "
         "is nanoGPT's validation part; its first half is goodfit's validation part, by which the weights were picked, its "
         "second half the locked test part, whose number alone stands below. Windows touch and do not overlap; no "
         "character outside its window is seen. nanoGPT's 1.88 is its own estimate from random windows of 64.",
     ),
-    _file(
-        "temperatures",
-        "daily minimum temperatures",
-        "series/daily_min_temperatures.csv",
-        Bar("rmse", None, "lower", "the better of both, same windows", ("seasonal naive", "ridge regression")),
+    DataSet(
+        name="temperatures",
+        title="daily minimum temperatures",
+        source="series/daily_min_temperatures.csv",
+        bars=(Bar("rmse", None, "lower", "the better of both, same windows", ("seasonal naive", "ridge regression")),),
         limit=60,
         arguments=("--time", "Date", "--horizon", "7"),
         note="Seven days ahead; parts are cut by time and do not depend on the seed.",
     ),
-    _file(
-        "cifar10",
-        "CIFAR-10 (JPEG)",
-        "cifar10/train.parquet",
-        Bar("accuracy", 0.92, "higher", GOAL),
+    DataSet(
+        name="cifar10",
+        title="CIFAR-10 (JPEG)",
+        source="cifar10/train.parquet",
+        bars=(Bar("accuracy", 0.92, "higher", GOAL),),
         limit=600,
         arguments=("--target", "label", "--test", "{data}/cifar10/test.parquet"),
-        needs=("cifar10/test.parquet",),
+        beside=("cifar10/test.parquet",),
         levels=(0.80, 0.85, 0.90, 0.92),
         baselines=False,
         note="JPEG-compressed once more at quality 75. The test part is the data set's own.",

@@ -16,6 +16,20 @@ import torch
 from goodfit.plan import environment as environment_of
 
 FOLDER = Path(__file__).resolve().parent
+ORDER = (
+    "digits",
+    "adult",
+    "wine",
+    "abalone",
+    "mammography",
+    "reviews",
+    "news",
+    "shakespeare",
+    "temperatures",
+    "cifar10",
+    "loop",
+    "execution",
+)
 HEAD = """# Benchmark results
 
 Written by the scripts in `bench/`; run one again and its part is replaced (`python -m bench.main --only NAME`,

@@ -11,16 +11,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from goodfit.errors import DataError, GoodfitError, MissingExtra, ModelError, RecipeError, RunError
-from goodfit.types import Batch, Finding, InputSpec, Moment, Task
 
 if TYPE_CHECKING:
     from goodfit.data import read
-    from goodfit.pages import explain
     from goodfit.job import dry_run, train
     from goodfit.models.describe import describe
+    from goodfit.pages import explain
     from goodfit.plan import Plan
     from goodfit.recipe import Recipe
     from goodfit.run import Run
+    from goodfit.types import Batch, Finding, InputSpec, Moment, Task
 
 __version__ = "0.1.0"
 
@@ -46,8 +46,13 @@ __all__ = [
     "train",
 ]
 
-# What reads tables and fits baselines takes a second to import; a program pays for it when it first asks for one of these.
+# PyTorch takes a second to import, and what reads tables another: a program pays when it first asks for one of these.
 _LATER = {
+    "Batch": "goodfit.types",
+    "Finding": "goodfit.types",
+    "InputSpec": "goodfit.types",
+    "Moment": "goodfit.types",
+    "Task": "goodfit.types",
     "Plan": "goodfit.plan",
     "Recipe": "goodfit.recipe",
     "Run": "goodfit.run",
@@ -65,3 +70,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(_LATER[name]), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

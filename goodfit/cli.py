@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -148,11 +149,29 @@ def main() -> None:
         print("goodfit: stopped", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
+        # What reads our output has gone (goodfit list | head); Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
-        import click
+        # The parser's errors come from click, or from the copy of it that newer typers carry within.
+        if not hasattr(error, "format_message"):
+            raise
+        bare = type(error).__name__ == "NoArgsIsHelpError"
+        print(error.format_message() if bare else f"goodfit: {_usage(error)}", file=sys.stderr)
+        sys.exit(2)
 
-        if isinstance(error, click.ClickException):
-            error.show()
-            sys.exit(2)
-        raise
+
+def _usage(error: Any) -> str:
+    """What is wrong with the words of a command, and where to read on."""
+    message = str(error.format_message()).rstrip(".").split(" (Possible")[0]
+    close = list(getattr(error, "possibilities", None) or [])
+    message = message[:1].lower() + message[1:]
+    command = getattr(getattr(error, "ctx", None), "command_path", "goodfit")
+    option = str(getattr(error, "option_name", "") or "").removeprefix("--").replace("-", "_")
+    if option and command.endswith("train"):
+        from goodfit.recipe import keys
+
+        known = [k for k in keys() if k == option or k.endswith("." + option)]
+        if known:
+            return f"{message}; it is a key of the recipe: --set {known[0]}=VALUE"
+    return f"{message}; " + (f"did you mean {close[0]}? See" if close else "see") + f" {command} --help"

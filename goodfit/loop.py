@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,14 @@ class Watcher(Protocol):
 
     def evaluated(self, moment: Moment, row: Mapping[str, float], best: bool) -> None:
         """After a validation."""
+
+
+@runtime_checkable
+class Shifting(Protocol):
+    """A part whose samples are windows of one stream, which can begin elsewhere in every epoch."""
+
+    def shifted(self, seed: int, epoch: int) -> Part:
+        """The same part for this epoch; as many samples."""
 
 
 class NonFinite(GoodfitError):
@@ -158,10 +166,12 @@ def fit(
     train_mode(state.model)
     while state.step < total:
         epoch, done = divmod(state.step, per_epoch)
+        # A stream cut into windows is cut elsewhere in every epoch.
+        train = data.train.shifted(seed, epoch) if isinstance(data.train, Shifting) else data.train
         order = epoch_batches(
-            slots, data.train, seed=seed, epoch=epoch, per_epoch=per_epoch, equal=bool(plan["numerics.compile"] is True)
+            slots, train, seed=seed, epoch=epoch, per_epoch=per_epoch, equal=bool(plan["numerics.compile"] is True)
         )
-        for batch in data.train.batches(order[done : done + total - state.step]):
+        for batch in train.batches(order[done : done + total - state.step]):
             moment = Moment(seed, epoch, state.step, total, per_epoch, classes)
             # Dropout draws from the device's own generator, so that is set from the position too.
             torch.manual_seed(keyed.key(seed, "step", state.step) & 0x7FFFFFFFFFFFFFFF)

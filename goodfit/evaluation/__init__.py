@@ -2,11 +2,12 @@
 
 from goodfit.evaluation.baselines import baselines
 from goodfit.evaluation.calibration import Temperature, fit_temperature, reliability
+from goodfit.evaluation.entries import points
 from goodfit.evaluation.intervals import Interval, bootstrap, interval, wilson
 from goodfit.evaluation.language import characters_per_token, token_losses
 from goodfit.evaluation.metrics import METRICS, SHOWN, headline
 from goodfit.evaluation.predictions import point, probabilities
-from goodfit.evaluation.results import points, results
+from goodfit.evaluation.results import results
 from goodfit.evaluation.seasons import mase_scale, season_of, seasonal_error, series_of
 from goodfit.evaluation.threshold import Threshold, tune_threshold, wants_threshold
 from goodfit.evaluation.training import TrainingMetric, selection_metric, training_metric

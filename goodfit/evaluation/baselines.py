@@ -16,12 +16,12 @@ from scipy import sparse
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 
+from goodfit.evaluation.entries import points
 from goodfit.evaluation.features import chosen, gathered, linear_matrices, tree_matrices
 from goodfit.evaluation.forecasts import forecasts
 from goodfit.evaluation.language import IGNORED, characters_per_token
 from goodfit.evaluation.linear import logistic, ridge
 from goodfit.evaluation.ngrams import ngram_nats
-from goodfit.evaluation.results import points
 from goodfit.evaluation.seasons import mase_scale
 from goodfit.evaluation.weighted import Array
 from goodfit.types import InputSpec, Part, Task

@@ -81,8 +81,9 @@ class Fastnet:
     logits are multiplied by ``scale``. Source: Jordan, "94% on CIFAR-10 in 3.29 seconds" (2024), after Page's "How to
     train your ResNet" (2018). Takes images. Images above 64 pixels get a coarser stem (4x4 patches, stride 4).
 
-    width: channels of the first block. wider: later blocks are so many times wider. scale: of the logits. momentum:
-    share of the old running statistics that BatchNorm keeps at each step.
+    width: channels of the first block. wider: later blocks are so many times wider. scale: of the logits, 1 / channels
+    unless given, which goes with the head's first weights N(0, 1). momentum: share of the old running statistics that
+    BatchNorm keeps at each step. whitening: added to the variances before they are divided by; larger for noisy images.
     """
 
     width: Count = 64
@@ -91,6 +92,7 @@ class Fastnet:
     activation: Activation = "gelu"
     scale: Positive | None = None
     momentum: Share = 0.8
+    whitening: Positive = 5e-4
 
     def build(self, spec: InputSpec, outputs: int) -> nn.Module:
         """The model for images like ``spec`` and ``outputs`` logits. Raises ModelError for any other input."""
@@ -108,6 +110,7 @@ class Fastnet:
             kind=self.activation,
             scale=self.scale or 1.0 / widths[-1],
             momentum=self.momentum,
+            whitening=self.whitening,
         )
 
 
@@ -126,9 +129,10 @@ class FastNet(nn.Module):
         kind: str,
         scale: float,
         momentum: float,
+        whitening: float,
     ) -> None:
         super().__init__()
-        self.scale = scale
+        self.scale, self.whitening = scale, whitening
         components = channels * patch * patch
         self.stem = nn.Conv2d(channels, 2 * components, patch, stride=stride, bias=False)
         self.stem.weight.requires_grad = False
@@ -152,21 +156,23 @@ class FastNet(nn.Module):
         normal_(self.head.weight, 1.0, generator=generator_for("head.weight"))
 
     @torch.no_grad()
-    def fit_to(self, inputs: Inputs, targets: Tensor | None = None, *, eps: float = 5e-4) -> None:
+    def fit_to(self, inputs: Inputs, targets: Tensor | None = None) -> None:
         """Whiten the stem: rows become the patches' principal directions over their standard deviation, in both signs.
 
         inputs: ``(samples, channels, height, width)`` prepared as in training. Formula: with the patch covariance ``C
-        = V diag(e) V^T``, filters are ``+-V_i / sqrt(e_i + eps)``, largest e first. The same inputs give the same
-        filters on one machine.
+        = V diag(e) V^T``, filters are ``+-V_i / sqrt(e_i + whitening)``, largest e first. It reads
+        the first 4096 images. The same images give the same filters on one machine.
         """
         assert isinstance(inputs, Tensor)
-        images = pixels(inputs[:4096]).float().cpu()
-        size, stride = self.stem.kernel_size[0], self.stem.stride[0]
-        patches = images.unfold(2, size, stride).unfold(3, size, stride).permute(0, 2, 3, 1, 4, 5)
-        flat = patches.reshape(-1, self.stem.in_channels * size * size).double()
-        values, vectors = torch.linalg.eigh(flat.T @ flat / len(flat))
+        size, stride, channels = self.stem.kernel_size[0], self.stem.stride[0], self.stem.in_channels
+        total, count = torch.zeros(channels * size * size, channels * size * size, dtype=torch.float64), 0
+        for images in torch.split(inputs[:4096], 256):  # a few at a time: patches overlap, and take many times the room
+            patches = pixels(images).float().cpu().unfold(2, size, stride).unfold(3, size, stride)
+            flat = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, len(total)).double()
+            total, count = total + flat.T @ flat, count + len(flat)
+        values, vectors = torch.linalg.eigh(total / count)
         vectors = vectors * torch.where(vectors.sum(0) < 0, -1.0, 1.0)
-        filters = (vectors / (values.clamp_min(0.0) + eps).sqrt()).T.flip(0)
+        filters = (vectors / (values.clamp_min(0.0) + self.whitening).sqrt()).T.flip(0)
         weight = self.stem.weight
         weight.copy_(torch.cat([filters, -filters]).view(weight.shape))
 

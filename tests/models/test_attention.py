@@ -9,7 +9,8 @@ from torch import nn
 
 from goodfit.errors import ModelError
 from goodfit.models import build
-from goodfit.models.transformer import Attention, Feed, TokenTable, rotation_of
+from goodfit.models.attention import Attention, Feed, rotation_of
+from goodfit.models.transformer import TokenTable
 from goodfit.models.weights import initialise
 from goodfit.techniques.init import Auto
 from goodfit.types import InputSpec

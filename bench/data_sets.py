@@ -1,4 +1,5 @@
-"""The data sets of the benchmark as plain data: where each lies, how it is trained, what it must beat and in what time."""
+"""The data sets of the benchmark as plain data: where each lies, how it is trained, what it must beat and in what
+time."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class Bar:
 class DataSet:
     """One data set.
 
-    source: a file below the data folder, or with ``embedded`` a name that goodfit knows. beside: further files below the
+    source: a file below the data folder, or with ``embedded`` a name that goodfit knows. beside: further files below
+        the
     data folder. arguments: of ``goodfit train``; ``{data}`` stands for the data folder. limit: seconds that the whole
     command may take. levels: validation accuracies whose time of passing is told. baselines: whether they are fitted
     anew and scored on the test part too. note: what a reader must know to judge the numbers.
@@ -83,7 +85,10 @@ DATA_SETS = (
         name="adult",
         title="Adult census income",
         source="tabular/adult_train.csv",
-        bars=(Bar("roc_auc", 0.927, "higher", TREES), Bar("accuracy", 0.872, "higher", TREES),),
+        bars=(
+            Bar("roc_auc", 0.927, "higher", TREES),
+            Bar("accuracy", 0.872, "higher", TREES),
+        ),
         limit=180,
         arguments=("--target", "income", "--test", "{data}/tabular/adult_test.csv"),
         beside=("tabular/adult_test.csv",),
@@ -114,7 +119,8 @@ DATA_SETS = (
         bars=(Bar("average_precision", 0.72, "higher", GOAL),),
         limit=60,
         arguments=("--target", "calcification"),
-        note="About 30 % of the rows are exact copies of others and fall on both sides of a random split, which flatters "
+        note="About 30 % of the rows are exact copies of others and fall on both sides of a random split, which "
+        "flatters "
         "every method alike. The test part holds about 39 positives, so the spread between seeds is large.",
     ),
     DataSet(
@@ -139,8 +145,10 @@ DATA_SETS = (
         source="text/tinyshakespeare.txt",
         bars=(Bar("nats_per_character_last_tenth", 1.88, "lower", "nanoGPT's CPU example"),),
         limit=300,
-        note="Trained on the first 90 % of the text. The number is the mean over all characters of the last 10 %, which "
-        "is nanoGPT's validation part; its first half is goodfit's validation part, by which the weights were picked, its "
+        note="Trained on the first 90 % of the text. The number is the mean over all characters of the last 10 %, "
+        "which "
+        "is nanoGPT's validation part; its first half is goodfit's validation part, by which the weights were "
+        "picked, its "
         "second half the locked test part, whose number alone stands below. Windows touch and do not overlap; no "
         "character outside its window is seen. nanoGPT's 1.88 is its own estimate from random windows of 64.",
     ),

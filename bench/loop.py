@@ -4,7 +4,8 @@ Both train the same small convolutional net on the same batches in one process, 
 order, so that whatever else the machine does falls on both. In the end both must hold the same weights to the last bit.
 
 goodfit's side is `goodfit.loop.fit` as a run uses it: slots resolved from a recipe, keyed order, seeds for each step,
-the check for a loss that is not finite, counted clipping, recorder and screen. The plan is so long that no validation falls
+the check for a loss that is not finite, counted clipping, recorder and screen. The plan is so long that no
+validation falls
 into what is measured. The other side is what one writes by hand, and is handed its order of samples for nothing.
 """
 
@@ -278,8 +279,10 @@ def describe(rows: Sequence[dict[str, Any]]) -> str:
     one = rows[0]
     return f"""## The loop against a hand-written one
 
-`python -m bench.loop`: {one["blocks"]} pairs of blocks of {one["steps"]} steps in one process, in random order; convolutional
-net on {SIDE}x{SIDE} uint8 images, batch {BATCH}, gather, standardise, cross-entropy, clipping by norm, fused AdamW, cosine
+`python -m bench.loop`: {one["blocks"]} pairs of blocks of {one["steps"]} steps in one process, in random order;
+convolutional
+net on {SIDE}x{SIDE} uint8 images, batch {BATCH}, gather, standardise, cross-entropy, clipping by norm, fused AdamW,
+cosine
 per step, with and without EMA, fp32. Times are medians of blocks; "slower" is the median of the paired ratios, with a
 bootstrap interval over pairs.
 
@@ -314,8 +317,10 @@ def main() -> None:
                     row = compare(width=width, blocks=asked.blocks, steps=asked.steps, seed=seed, average=average)
                 row |= {"others": others[0] if others else None, "environment": record.this_machine()}
                 print(
-                    f"{threads} threads, seed {seed}, ema {'on' if average else 'off'}: by hand {row['hand_ms']:.2f} ms, "
-                    f"goodfit {row['goodfit_ms']:.2f} ms, {row['slower']:+.2f} % ({row['low']:+.2f} to {row['high']:+.2f}), "
+                    f"{threads} threads, seed {seed}, ema {'on' if average else 'off'}: by hand "
+                    f"{row['hand_ms']:.2f} ms, "
+                    f"goodfit {row['goodfit_ms']:.2f} ms, {row['slower']:+.2f} % ({row['low']:+.2f} to "
+                    f"{row['high']:+.2f}), "
                     f"weights {'equal' if row['equal'] else 'DIFFER'}",
                     flush=True,
                 )

@@ -67,7 +67,7 @@ class Verdict:
 
 
 def run_rules(rules: Iterable[Rule], log: Log) -> list[Verdict]:
-    """Every rule's verdict, in order. A rule whose signals are missing is *not checked*, which is not the same as healthy."""
+    """Every rule's verdict, in order. A rule whose signals are missing is *not checked*: not the same as healthy."""
     verdicts = []
     for rule in rules:
         absent = [s for s in rule.needs if s not in log.values]
@@ -75,7 +75,13 @@ def run_rules(rules: Iterable[Rule], log: Log) -> list[Verdict]:
             why = "; ".join(dict.fromkeys(log.missing.get(s, f"{s} was not recorded") for s in absent))
             verdicts.append(Verdict(rule.name, "not checked", f"not checked: {why}"))
             continue
-        said = rule.check(log)
+        try:
+            said = rule.check(log)
+        # A rule that breaks is our mistake; it must neither look like health nor stop the training of a user.
+        except Exception as error:
+            why = f"the rule failed: {type(error).__name__}: {error}"
+            verdicts.append(Verdict(rule.name, "not checked", f"not checked: {why}"))
+            continue
         if isinstance(said, Finding):
             verdicts.append(Verdict(rule.name, "found", said.message, (said,)))
         else:

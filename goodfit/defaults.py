@@ -1,6 +1,7 @@
 """Default recipes: for each kind of data, every value with the reason for it and where it comes from.
 
-"trial" as a source means: chosen on the validation part of the data sets in ``bench/``, results in ``bench/RESULTS.md``.
+"trial" as a source means: chosen on the validation part of the data sets in ``bench/``, results in
+``bench/RESULTS.md``.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def _loss(data: Data, asked: Mapping[str, Any]) -> Rows:
 
 
 def _image(data: Data) -> Rows:
-    channels, height, width = data.spec.shape
+    _, height, width = data.spec.shape
     side, samples = min(height, width), len(data.train)
     rows = _rows(_mirror(data))
     if side >= 24 and height * width <= 64 * 64 and samples >= 2000:
@@ -114,6 +115,11 @@ def _fast_image(data: Data) -> Rows:
     return _rows(
         {
             "model.name": ("fastnet", "most accuracy for the time on small images", "trial"),
+            "model.whitening": (
+                0.01,
+                "JPEG leaves directions of almost no variance; they are not to be amplified",
+                "trial",
+            ),
             **mirror,
             "batch.crop": (True, "a shift does not change what is seen", source),
             "batch.crop.padding": (2, "as published", source),
@@ -139,16 +145,21 @@ def _fast_image(data: Data) -> Rows:
 def _table(data: Data) -> Rows:
     samples = len(data.train)
     epochs = _epochs_for(samples, 180_000, low=8, high=60)
-    size = 256 if samples > 10_000 else 128 if samples > 2000 else 32
+    values = data.task.kind == "regression"
     rows = {
         "model.name": ("tabular", "an ensemble in one model, level with boosted trees", "Gorishniy et al. 2024; trial"),
+        "model.dropout": (
+            0.1 if values else 0.25,
+            "values bear less than classes" if values else "best on validation",
+            "trial",
+        ),
         "optimizer.name": ("adamw", "columns differ in scale and frequency", "trial"),
         "optimizer.lr": (5e-3, "best on validation, among 1e-3 to 1e-2", "trial"),
         "optimizer.weight_decay": (3e-4, "as published for TabM", "Gorishniy et al. 2024"),
         "clip.norm": (1.0, "keeps a rare large gradient from undoing the run", "Pascanu et al. 2013"),
         "schedule.name": ("cosine", "ends where the run ends", "trial"),
         "schedule.warmup": ("5%", "Adam's first estimates are rough", "trial"),
-        "batch_size": (size, f"{samples:,} rows", "trial"),
+        "batch_size": (256 if samples > 2000 else 32, f"{samples:,} rows", "trial"),
         "epochs": (f"{epochs} epochs", f"{samples:,} rows", "trial"),
     }
     return _rows(rows)
@@ -157,7 +168,11 @@ def _table(data: Data) -> Rows:
 def _text(data: Data) -> Rows:
     return _rows(
         {
-            "model.name": ("bag", "on thousands of texts counted n-grams beat deeper nets trained from nothing", "Wang and Manning 2012; trial"),
+            "model.name": (
+                "bag",
+                "on thousands of texts counted n-grams beat deeper nets trained from nothing",
+                "Wang and Manning 2012; trial",
+            ),
             "optimizer.name": ("sgd", "Adam's equal steps let rare n-grams learn the training set by heart", "trial"),
             "optimizer.lr": (1.0, "inputs have length 1 and weights start at zero", "trial"),
             "optimizer.momentum": (0.9, "the usual value", "documents, optimisation Q10"),
@@ -169,18 +184,28 @@ def _text(data: Data) -> Rows:
 
 
 def _language(data: Data) -> Rows:
+    tokens = len(data.train) * data.spec.shape[0]
+    steps = max(60, min(2000, round(8 * tokens / 2048)))
     return _rows(
         {
-            "model.name": ("transformer", "decoder", "Vaswani et al. 2017"),
-            "optimizer.name": ("adamw", "the usual choice for transformers", "documents, optimisation Q14"),
-            "optimizer.lr": (2e-3, "best on validation", "trial"),
-            "optimizer.beta2": (0.99, "small batches", "nanoGPT"),
-            "optimizer.weight_decay": (0.1, "as published", "nanoGPT"),
-            "schedule.name": ("cosine", "warm-up, then cosine", "nanoGPT"),
-            "schedule.warmup": ("100 steps", "as published", "nanoGPT"),
+            "model.name": ("transformer", "a causal decoder", "Vaswani et al. 2017"),
+            "model.ngrams": (6, "the last characters say most about the next; looked up, not computed", "trial"),
+            "model.ngram_dropout": (0.5, "else the tables learn the text by heart", "trial"),
+            "model.shift": (True, "a layer sees its predecessor without attention", "trial"),
+            "model.feedforward": ("relu2", "as cheap as ReLU", "So et al. 2021"),
+            "model.tied": (False, "a head of its own that starts at zero", "trial"),
+            "model.dropout": (0.0, "the dropped n-grams suffice", "trial"),
+            "optimizer.name": ("muon", "fewer steps than AdamW for small decoders", "Jordan et al. 2024; trial"),
+            "optimizer.lr": (0.02, "as published", "Jordan et al. 2024"),
+            "optimizer.weight_decay": (0.5, "several passes over one text", "trial"),
+            "optimizer.rest_lr": (4e-3, "for tables, norms and head", "trial"),
+            "optimizer.rest_weight_decay": (0.5, "several passes over one text", "trial"),
+            "schedule.name": ("wsd", "a straight way down over the last part", "trial"),
+            "schedule.decay": ("60%", "best of the short runs", "trial"),
+            "schedule.warmup": ("3%", "Adam's first estimates are rough", "trial"),
             "clip.norm": (1.0, "as published", "nanoGPT"),
             "batch_size": (16, "many steps matter more than large ones", "trial"),
-            "epochs": ("2000 steps", "five minutes on two cores", "trial"),
+            "epochs": (f"{steps} steps", f"{tokens:,} tokens, about five minutes at most on two cores", "trial"),
         }
     )
 
@@ -188,12 +213,20 @@ def _language(data: Data) -> Rows:
 def _series(data: Data) -> Rows:
     return _rows(
         {
-            "model.name": ("dlinear", "hard to beat on single series", "Zeng et al. 2023"),
-            "optimizer.name": ("adamw", "-", "trial"),
-            "optimizer.lr": (1e-3, "best on validation", "trial"),
+            "model.name": ("seasonal", "learns the calendar first, then what departs from it", "trial"),
+            "optimizer.name": ("adamw", "channels differ in scale", "trial"),
+            "optimizer.lr": (3e-3, "best on validation", "trial"),
+            "optimizer.weight_decay": (0.1, "few windows, many weights", "trial"),
             "schedule.name": ("cosine", "ends where the run ends", "trial"),
-            "batch_size": (64, "thousands of windows", "trial"),
-            "epochs": ("30 epochs", "best on validation", "trial"),
+            "schedule.warmup": ("10%", "Adam's first estimates are rough", "trial"),
+            "average.name": ("ema", "smoother than the last weights", "trial"),
+            "average.decay": (0.99, "remembers about 100 steps", "trial"),
+            "batch_size": (128, "thousands of windows", "trial"),
+            "epochs": (
+                f"{_epochs_for(len(data.train), 75_000, low=3, high=60)} epochs",
+                f"{len(data.train):,} windows",
+                "trial",
+            ),
         }
     )
 

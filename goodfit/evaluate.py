@@ -48,7 +48,8 @@ def assess(
     """Metrics with intervals and everything else the report shows of one part.
 
     outputs: logits as `goodfit.loop.predict` gives them, or nats as `goodfit.loop.nats` does for language.
-    found_on_validation: the results of the validation part when this is another one; its temperature and threshold are used. Without
+    found_on_validation: the results of the validation part when this is another one; its temperature and threshold
+        are used. Without
         it, this is the validation part, and they are fitted here.
     """
     task = data.task
@@ -82,7 +83,8 @@ def assess(
 
 
 def predictions_table(data: Data, outputs: Tensor, part: Part, found: Mapping[str, Any]) -> pd.DataFrame:
-    """One row a sample of a part: its number in the source, its target, what was predicted (probabilities calibrated)."""
+    """One row a sample of a part: its number in the source, its target, what was predicted (probabilities
+    calibrated)."""
     task = data.task
     frame = pd.DataFrame({"index": part.index.numpy()})
     if task.kind == "classification":

@@ -1,7 +1,9 @@
 """Execution measured, not guessed: real steps are timed with each choice that changes results by rounding only.
 
-Candidates are memory format (images), bf16 autocast, and compilation where the run is long enough to earn it back. The fastest is
-taken only when it is clearly faster, and remembered for this machine and model, so that the same recipe gives the same bits again.
+Candidates are memory format (images), bf16 autocast, and compilation where the run is long enough to earn it back.
+The fastest is
+taken only when it is clearly faster, and remembered for this machine and model, so that the same recipe gives the
+same bits again.
 """
 
 from __future__ import annotations
@@ -133,7 +135,7 @@ def _time(
 ) -> Trial:
     trial = copy.deepcopy(model)
     if channels_last:
-        trial = trial.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        trial = trial.to(memory_format=torch.channels_last)
     seconds: list[float] = []
     try:
         began = time.perf_counter()
@@ -154,7 +156,7 @@ def _time(
 def _bf16_is_native(device: torch.device) -> bool:
     """Whether bf16 can be worth timing: an instruction for it on CPU, compute capability 8 on CUDA."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         try:
             return "bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -24,10 +24,11 @@ from goodfit import execution, keyed, store
 from goodfit.data import read
 from goodfit.data.data import Data
 from goodfit.data.image_encoder import thumbnail
-from goodfit.errors import GoodfitError, ModelError, RunError
+from goodfit.errors import GoodfitError, RunError
 from goodfit.evaluate import assess, metrics_for, predictions_table
 from goodfit.evaluation import TrainingMetric, baselines
 from goodfit.evaluation.language import IGNORED
+from goodfit.loop import Slots, State, fit, nats, predict, train_step
 from goodfit.models import build, fit_to
 from goodfit.models.describe import describe, render
 from goodfit.plan import Plan, resolve
@@ -36,10 +37,9 @@ from goodfit.probes.before_training import plain_loss
 from goodfit.recipe import DataSettings, Recipe, TaskSettings, make
 from goodfit.report import write_report
 from goodfit.run import Run, latest_folder, next_folder
-from goodfit.screen import Screen, clock
+from goodfit.screen import Screen
 from goodfit.techniques.optimizer import parameter_groups
-from goodfit.loop import Slots, State, fit, nats, predict, train_step
-from goodfit.types import Batch, Finding, Inputs, Moment, Part, Tensors, to_device
+from goodfit.types import Batch, Inputs, Moment, Part, Tensors, to_device
 
 SAVE_EVERY = 15.0
 """Seconds between checkpoints, at validations: what a crash can cost."""
@@ -67,12 +67,14 @@ def train(
 ) -> Run:
     """Train a network on a source and return its run.
 
-    source: a path (image folder, table, text), a name (``digits``, ``cifar10``), a DataFrame, ``(X, y)`` arrays or tensors, a Dataset, a DataLoader
+    source: a path (image folder, table, text), a name (``digits``, ``cifar10``), a DataFrame, ``(X, y)`` arrays or
+        tensors, a Dataset, a DataLoader
         or a tuple of two or three of these (train, valid, test).
     target, time, horizon: column to predict; column of time stamps and rows ahead for forecasting.
     model: your own module, called with the inputs of one batch; it returns logits (or values).
     recipe: what you want otherwise than by default.
-    out: the run folder; ``runs/NAME-N`` unless said. A folder with an interrupted run of the same recipe and data is resumed.
+    out: the run folder; ``runs/NAME-N`` unless said. A folder with an interrupted run of the same recipe and data is
+        resumed.
 
     Raises GoodfitError (one clear line) for anything that a change of the arguments can mend.
 
@@ -313,6 +315,7 @@ class Job:
 
     @property
     def classes(self) -> int:
+        """How many classes the targets name; 0 for other targets."""
         return len(self.data.task.classes) if self.data.task.kind == "classification" else 0
 
     def assemble(self, model: nn.Module, plan: Plan | None = None) -> tuple[State, Slots]:
@@ -321,7 +324,7 @@ class Job:
         data = self.data
         channels_last = plan["numerics.memory_format"] == "channels_last" and data.spec.kind == "image"
         if channels_last:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model.to(memory_format=torch.channels_last)
 
         def prepare(inputs: Inputs) -> Inputs:
             ready = data.prepare(inputs)
@@ -358,7 +361,7 @@ class Job:
             average=plan.one("average"),
             stopping=plan.one("stopping"),
             sampling=plan.one("sampling"),
-            precision=str(plan["numerics.precision"]),
+            precision=plan["numerics.precision"],
             nonfinite=str(plan["nonfinite"]),
             channels_last=channels_last,
         )
@@ -366,12 +369,13 @@ class Job:
 
     @property
     def batch_size(self) -> int:
+        """Samples per optimizer update."""
         size = self.plan["batch_size"]
         return len(self.data.train) if size == "full" else int(size)
 
     def outputs(self, model: nn.Module, part: Part, *, flip: bool = False) -> Any:
         """Logits of a part, or each position's nats for language."""
-        precision = str(self.plan["numerics.precision"])
+        precision = self.plan["numerics.precision"]
         if self.data.task.kind == "language":
             return nats(model, part, precision=precision, device=self.device)
         return predict(model, part, self.data.prepare, precision=precision, device=self.device, flip=flip)
@@ -391,6 +395,7 @@ class Job:
         return measure
 
     def interrupted(self, step: int) -> Interrupted:
+        """Mark the run as one that can go on, and say how."""
         code = 128 + self.signals.requested
         store.write_json(self.folder / "status.json", {"status": "interrupted"})
         return Interrupted(
@@ -577,8 +582,13 @@ class Saver:
         state.optimizer.load_state_dict(tree)
         for parameter, kept in state.optimizer.state.items():
             for name, value in kept.items():
-                # Fused optimizers walk memory in the parameter's order: a state laid out otherwise would be paired wrongly.
-                if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                # Fused optimizers walk memory in the parameter's order: a state laid out otherwise would be paired
+                # wrongly.
+                if (
+                    isinstance(value, Tensor)
+                    and value.shape == parameter.shape
+                    and value.stride() != parameter.stride()
+                ):
                     kept[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         state.averager.load_state_dict(store.unpack_tensors(files["average.safetensors"]))
         for name, tensor in store.unpack_tensors(files["clip.safetensors"]).items():

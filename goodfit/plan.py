@@ -233,8 +233,8 @@ def _conflicts(choices: Mapping[str, Choice], data: Data) -> Iterable[str]:
     for slot in (*ONE_OF, *MANY):
         chosen = on if slot in MANY else [f"{slot}.{choices[f'{slot}.name'].value}"]
         for dotted in chosen:
-            cls = TECHNIQUES[slot].get(dotted.split(".", 1)[1].split(":", 1)[0])
-            for other in getattr(cls, "excludes", ()):
+            owner = TECHNIQUES[slot].get(dotted.split(".", 1)[1].split(":", 1)[0])
+            for other in getattr(owner, "excludes", ()):
                 if (
                     other in on
                     or choices.get(other.rsplit(".", 1)[0] + ".name", Choice("", "", "")).value

@@ -9,38 +9,49 @@ from goodfit import keyed
 from goodfit.check import Log, Verdict, run_rules
 from goodfit.data.data import Data
 from goodfit.probes import before_training as probe
+from goodfit.probes import samples
+from goodfit.probes.record import NotRecorded, Values, record
 from goodfit.rules import RULES
 from goodfit.types import Inputs, to_device
+
+SAMPLES = 128
+NUMBERS = 1 << 19
+"""Numbers in the batch that probes see: of large images and long texts there are fewer, so that it takes seconds."""
 
 
 def preflight(model: nn.Module, data: Data, *, seed: int, device: torch.device) -> list[Verdict]:
     """Every rule's verdict on the untrained model and this data. Nothing is changed: probes work on copies."""
-    positions = keyed.permutation(keyed.key(seed, "preflight"), len(data.train))[:128]
+    positions = keyed.permutation(keyed.key(seed, "preflight"), len(data.train))
+    positions = positions[: _how_many(data.train.take(positions[:1]).inputs)]
     batch = to_device(data.train.take(positions), device)
     ready = data.prepare(batch.inputs)
     values, missing = examine(model, data, ready, batch.targets)
     return run_rules(RULES, Log(values, missing))
 
 
-def examine(model: nn.Module, data: Data, ready: Inputs, aim: Tensor) -> tuple[probe.Values, dict[str, str]]:
+def examine(model: nn.Module, data: Data, ready: Inputs, aim: Tensor) -> tuple[Values, dict[str, str]]:
     """Run every probe; returns what was recorded, and for the rest why it was not."""
     task = data.task
 
-    def outputs() -> Tensor:
-        with torch.no_grad():
-            return torch.as_tensor(probe._copy(model).eval()(ready))
-
-    def language() -> probe.Values:
+    def future() -> Values:
         if task.kind != "language" or not isinstance(ready, Tensor):
-            raise LookupError("only for language models")
+            raise NotRecorded("only for language models")
         return probe.causal_leak(model, ready, data.spec.vocabulary)
 
-    target_signals = ("targets.low", "targets.high", "targets.outputs", "targets.nonfinite", "targets.distinct")
-    return probe.record(
+    target_signals = ("targets.low", "targets.high", "targets.nonfinite", "targets.distinct", "targets.classes")
+    return record(
         {
-            "inputs": (("inputs.mean", "inputs.std", "inputs.nonfinite"), lambda: probe.inputs(ready)),
-            "targets": (target_signals, lambda: probe.targets(task, data.train.targets, outputs(), aim)),
-            "overlap": (("split.shared", "split.size"), lambda: probe.overlap(data.train, data.valid, data.test)),
+            "inputs": (("inputs.mean", "inputs.std", "inputs.nonfinite"), lambda: samples.inputs(ready)),
+            "targets": (target_signals, lambda: samples.targets(task, data.train.targets)),
+            "overlap": (
+                ("split.shared", "split.size"),
+                lambda: samples.overlap(data.train, data.valid, data.test),
+            ),
+            "forward": (("forward.error",), lambda: probe.forward(model, ready)),
+            "outputs": (
+                ("outputs.classes", "outputs.problem"),
+                lambda: probe.outputs(task, model, ready, aim),
+            ),
             "loss": (
                 ("loss.initial", "loss.expected", "loss.expected_name"),
                 lambda: probe.initial_loss(task, model, ready, aim),
@@ -50,7 +61,7 @@ def examine(model: nn.Module, data: Data, ready: Inputs, aim: Tensor) -> tuple[p
                 lambda: probe.gradients(task, model, ready, aim),
             ),
             "batch": (("leak.batch", "leak.spread"), lambda: probe.batch_leak(model, ready)),
-            "future": (("leak.future",), language),
+            "future": (("leak.future", "leak.future_spread"), future),
             "numerical": (
                 ("gradient.error", "gradient.worst", "gradient.sampled"),
                 lambda: probe.numerical_gradient(task, model, ready, aim),
@@ -61,3 +72,10 @@ def examine(model: nn.Module, data: Data, ready: Inputs, aim: Tensor) -> tuple[p
             ),
         }
     )
+
+
+def _how_many(sample: Inputs) -> int:
+    """Samples to look at, from the size of one; a token costs a model about as much as 64 numbers."""
+    parts = sample.values() if isinstance(sample, dict) else [sample]
+    size = sum(part.numel() * (64 if part.dtype == torch.int64 else 1) for part in parts)
+    return max(8, min(SAMPLES, NUMBERS // max(size, 1)))

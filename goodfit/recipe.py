@@ -1,6 +1,7 @@
 """The Recipe: everything that was asked of a run, as plain values.
 
-A recipe is sparse. What it leaves out is chosen by `goodfit.plan.resolve`, with a reason for each value. Keys are dotted, the
+A recipe is sparse. What it leaves out is chosen by `goodfit.plan.resolve`, with a reason for each value. Keys are
+dotted, the
 same in a file, on the command line, in a finding's fix and in a search space: ``optimizer.lr = 3e-4``.
 
 Three shapes of slot::
@@ -44,7 +45,8 @@ class DataSettings:
     time, horizon, lookback: of a series: the column of time stamps, how many rows ahead, how many rows back.
     groups: a column whose values must not be torn apart by the split (patients, users, documents).
     ignore: columns to leave out.
-    valid, test: shares of the rows (default 0.15 and 0.15; the default share for validation takes at most 5,000 rows); parts that
+    valid, test: shares of the rows (default 0.15 and 0.15; the default share for validation takes at most 5,000
+        rows); parts that
         the source brings along are kept.
     test_source: a file or folder that is the test part; then nothing of SOURCE is set aside for testing.
     tokens: how text is cut; characters or byte-pair tokens for language modelling; words, byte-pair tokens or grams
@@ -97,11 +99,29 @@ class RunSettings:
     nonfinite: Literal["stop", "skip"] | None = None
 
 
-ORDER = (
-    "task data model init sampling batch loss penalty gradient clip optimizer schedule average stopping numerics "
-    "transfer epochs batch_size seed nonfinite"
-).split()
-SCALARS = tuple(f.name for f in fields(RunSettings))  # type: ignore[arg-type]
+ORDER = [
+    "task",
+    "data",
+    "model",
+    "init",
+    "sampling",
+    "batch",
+    "loss",
+    "penalty",
+    "gradient",
+    "clip",
+    "optimizer",
+    "schedule",
+    "average",
+    "stopping",
+    "numerics",
+    "transfer",
+    "epochs",
+    "batch_size",
+    "seed",
+    "nonfinite",
+]
+SCALARS = tuple(f.name for f in fields(RunSettings))
 
 
 @dataclass(frozen=True, init=False)

@@ -25,11 +25,11 @@ from goodfit.data import encoder_from_json, read
 from goodfit.errors import ModelError, RunError
 from goodfit.evaluate import assess
 from goodfit.evaluation import point, probabilities
+from goodfit.loop import nats, predict
 from goodfit.models import build, generate
 from goodfit.plan import Plan
 from goodfit.recipe import Recipe
 from goodfit.report import write_report
-from goodfit.loop import nats, predict
 from goodfit.types import InputSpec, Part, Task
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ class Run:
             if name.startswith("custom:"):
                 if self._model is None:
                     raise ModelError(
-                        f"this run trained your own module {name[7:]}; open it with Run({str(self.folder)!r}, model={name[7:]}())"
+                        f"this run trained your own module {name[7:]}; open it with Run({str(self.folder)!r}, "
+                        f"model={name[7:]}())"
                     )
                 made = self._model
             else:
@@ -117,9 +118,7 @@ class Run:
             self.model(),
             part,
             self.encoder.prepare,
-            precision="fp32"
-            if str(self.plan["numerics.precision"]) == "fp16"
-            else str(self.plan["numerics.precision"]),
+            precision="bf16" if self.plan["numerics.precision"] == "bf16" else "fp32",
             device=torch.device("cpu"),
             flip=self.flips,
         )
@@ -138,7 +137,8 @@ class Run:
     def predict(self, new: Any, *, tokens: int = 300, temperature: float = 0.8) -> pd.DataFrame:
         """Predictions for new data in the form the run was trained on (a path, a DataFrame, arrays, a list of files).
 
-        Returns one row a sample: ``prediction``, and for classes a column ``p(class)`` each with calibrated probabilities.
+        Returns one row a sample: ``prediction``, and for classes a column ``p(class)`` each with calibrated
+            probabilities.
         A language model continues the text given, by ``tokens`` tokens drawn at ``temperature``.
         """
         if self.task.kind == "language":
@@ -198,12 +198,14 @@ class Run:
         origin = source or self.source
         if not origin:
             raise RunError(
-                f"{self.folder} was trained on objects given from Python; call run.test() on the run that train() returned"
+                f"{self.folder} was trained on objects given from Python; call run.test() on the run that train() "
+                f"returned"
             )
         data = read(origin, self.plan.one("data"), self.plan.one("task"), seed=int(self.plan["seed"]))
         if data.fingerprint != self.plan.data["fingerprint"]:
             raise RunError(
-                f"{origin} is not the data this run was trained on any more (its fingerprint differs), so its test part is unknown; "
+                f"{origin} is not the data this run was trained on any more (its fingerprint differs), so its "
+                f"test part is unknown; "
                 "give the original data, or train again"
             )
         return data

@@ -176,12 +176,14 @@ class Screen:
         heat = results.get("temperature")
         if heat:
             self.line(
-                f"  calibrated: temperature {heat['value']:.3f}, log loss {heat['log_loss_before']:.4f} -> {heat['log_loss_after']:.4f}"
+                f"  calibrated: temperature {heat['value']:.3f}, log loss {heat['log_loss_before']:.4f} -> "
+                f"{heat['log_loss_after']:.4f}"
                 if heat["value"] != 1.0
                 else f"  calibration left as it is: {heat['note']}"
             )
         self.line(
-            f"  {results['steps']:,} steps in {clock(results['seconds'])}; {results['ended']}; {results['parameters']:,} parameters"
+            f"  {results['steps']:,} steps in {clock(results['seconds'])}; {results['ended']}; "
+            f"{results['parameters']:,} parameters"
         )
         self.console.print(f"\n  report   [link=file://{report.resolve()}]{escape(str(report))}[/link]")
         self.console.print(

@@ -1,6 +1,7 @@
 """The only module that writes files: staged, fsynced, hashed, renamed into place, verified when read.
 
-A file or folder under its final name is whole, or it is not there. A checkpoint is a folder whose ``MANIFEST.json``, written last, holds the size and
+A file or folder under its final name is whole, or it is not there. A checkpoint is a folder whose ``MANIFEST.json``,
+written last, holds the size and
 SHA-256 of every other file in it. No pickle: tensors are safetensors, everything else is JSON.
 """
 
@@ -70,7 +71,8 @@ def read_json_bytes(content: bytes) -> Any:
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table as .parquet or .csv. In CSV a text that a spreadsheet would run as a formula gets a leading quote."""
+    """Write a table as .parquet or .csv. In CSV a text that a spreadsheet would run as a formula gets a leading
+    quote."""
     if path.suffix == ".parquet":
         buffer = io.BytesIO()
         frame.to_parquet(buffer, index=False)
@@ -153,7 +155,8 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
 
 
 def read_folder(path: Path) -> dict[str, bytes]:
-    """Every file of a folder that ``write_folder`` wrote, checked against its manifest. Raises RunError when damaged."""
+    """Every file of a folder that ``write_folder`` wrote, checked against its manifest. Raises RunError when
+    damaged."""
     manifest = read_json(path / MANIFEST)
     if not isinstance(manifest, dict):
         raise RunError(f"{path / MANIFEST} is damaged: no table of files")

@@ -1,6 +1,7 @@
 """What a technique is: one frozen dataclass that fills one slot of the recipe.
 
-Its fields are its settings (with their ranges in the annotation), its docstring is its page, its call is the work. From the class
+Its fields are its settings (with their ranges in the annotation), its docstring is its page, its call is the work.
+From the class
 follow the recipe key, ``--set``, ``goodfit explain``, its row in ``goodfit list`` and its contract tests.
 """
 

@@ -29,7 +29,7 @@ class Batch(NamedTuple):
     inputs: Inputs
     targets: Tensor
     weight: Tensor | None
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # takes the place of tuple.index, which no batch needs
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,9 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_never_reaches_the_weights() -> None:
-    recipe = quick().patched({"optimizer.name": "sgd", "optimizer.lr": 1e25, "model.norm": "none", "schedule.name": "constant"})
+    recipe = quick().patched(
+        {"optimizer.name": "sgd", "optimizer.lr": 1e25, "model.norm": "none", "schedule.name": "constant"}
+    )
     with pytest.raises(GoodfitError, match=r"the loss became .* at step \d+"):
         train("digits", "r", recipe)
     weights = store.unpack_tensors(store.newest(Path("r/checkpoints"))[1]["model.safetensors"])  # type: ignore[index]
@@ -195,7 +197,9 @@ def test_a_model_whose_outputs_do_not_fit_is_refused_before_training() -> None:
     assert not Path("r/metrics.jsonl").exists()
 
 
-def test_tables_pictures_texts_series_and_plain_text_all_train(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_tables_pictures_texts_series_and_plain_text_all_train(
+    image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
     random = np.random.default_rng(0)
     rows = 200
     frame = pd.DataFrame({"size": random.normal(size=rows), "colour": random.choice(["red", "blue"], rows)})

@@ -23,7 +23,7 @@ from goodfit.types import Batch, Inputs, InputSpec, Task
 
 PAD, UNKNOWN = 0, 1
 _SHARES = (0.05, 0.05)
-_LENGTH = 256
+_LENGTH = 128
 _BPE_VOCABULARY = 4096
 _CHUNK = 4096
 

@@ -19,7 +19,8 @@ FEWEST_ROWS = 10
 
 
 ENOUGH = 5_000
-"""Validation samples that the default share takes at most: 5,000 tell a share to within 1.4 points, and training wants the rest."""
+"""Validation samples that the default share takes at most: 5,000 tell a share to within 1.4 points, and training
+wants the rest."""
 
 
 class Split(NamedTuple):

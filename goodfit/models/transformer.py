@@ -40,7 +40,8 @@ class Transformer:
 
     For language: tied: the head is the embedding table (Press and Wolf, 2017); otherwise a head of its own that
     starts at zero. ngrams: add to a token's embedding those of the 2 to n tokens that end with it, hashed into
-    ``buckets`` rows for each n and dropped by ``ngram_dropout``; 1 adds nothing. Helps small models on characters.
+    ``buckets`` rows for each n, each n-gram left out with chance ``ngram_dropout``; 1 adds nothing. Helps small
+    models on characters.
     """
 
     width: Count = 128
@@ -154,8 +155,15 @@ class TokenTable(nn.Module):
             past = F.pad(past[:, :-1], (1, 0), value=-1)
             place = place * 1000003 + past + 2
             slots.append(((place * 0x9E3779B1) >> 16) % self.buckets + number * self.buckets)
-        grams = self.grams(torch.stack(slots, -1).flatten(0, 1)).view_as(rows)
-        return torch.as_tensor(rows + self.dropout(grams))
+        numbers = torch.stack(slots, -1).flatten(0, 1)
+        keep: Tensor | None = None
+        if self.training and self.dropout.p:
+            # Whole n-grams are left out: dropping single numbers of a row leaves it recognisable, and the tables
+            # learn the text by heart.
+            keep = (torch.rand(numbers.shape, device=numbers.device) >= self.dropout.p).to(rows.dtype) / (
+                1 - self.dropout.p
+            )
+        return torch.as_tensor(rows + self.grams(numbers, per_sample_weights=keep).view_as(rows))
 
 
 class Decoder(nn.Module):

@@ -1,212 +1,215 @@
-"""One-off probes on a copy of the untrained model and its first samples; the model and all generators stay as they were."""
+"""One-off probes on a copy of the untrained model and its first samples; the model stays as it was, bit by bit."""
 
 from __future__ import annotations
 
 import copy
 import math
+import sysconfig
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import traceback
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from goodfit import keyed
-from goodfit.types import Inputs, Part, Task, Tensors
+from goodfit.probes.record import NotRecorded, Values, said
+from goodfit.types import Inputs, Task
 
-Values = dict[str, Any]
-ONE_BATCH_SECONDS = 4.0
+GRADIENT_SECONDS = 1.5
+ONE_BATCH_SECONDS = 3.0
 
 
-def inputs(ready: Inputs) -> Values:
-    """Mean, standard deviation and non-finite values of what the model gets; raises LookupError where all is integer."""
-    values = ready.values() if isinstance(ready, dict) else [ready]
-    floats = [v.float().flatten() for v in values if v.is_floating_point() and v.numel()]
-    if not floats:
-        raise LookupError("the inputs are token numbers")
-    flat = torch.cat(floats)
-    finite = flat[torch.isfinite(flat)]
+def forward(model: nn.Module, ready: Inputs) -> Values:
+    """Whether the model takes a batch in eval mode and gives one tensor of finite values, and where it fails."""
+    trial = copied(model).eval()
+    try:
+        with torch.no_grad():
+            outputs: Any = trial(ready)
+    except Exception as error:  # whatever a user's module raises is what is to be told
+        return {"forward.error": said(error), "forward.where": _where(error)}
+    if not isinstance(outputs, Tensor):
+        what = f"forward returns a {type(outputs).__name__}, where one tensor of logits or values is wanted"
+        return {"forward.error": what, "forward.where": type(model).__name__}
     return {
-        "inputs.mean": float(finite.mean()) if len(finite) else math.nan,
-        "inputs.std": float(finite.std(unbiased=False)) if len(finite) else math.nan,
-        "inputs.nonfinite": int(len(flat) - len(finite)),
+        "forward.error": "",
+        "forward.where": "",
+        "outputs.shape": "x".join(map(str, outputs.shape)),
+        "outputs.nonfinite": int((~torch.isfinite(outputs)).sum()),
     }
 
 
-def targets(task: Task, all_targets: Tensor, logits: Tensor, batch_targets: Tensor) -> Values:
-    """Range, distinct values and balance of the training targets, and whether outputs fit them in shape."""
-    counted = all_targets if not all_targets.is_floating_point() else all_targets[torch.isfinite(all_targets)]
-    low, high = counted.min().item(), counted.max().item()
-    values: Values = {
-        "targets.low": low,
-        "targets.high": high,
-        "targets.outputs": 0,
-        "targets.nonfinite": int(all_targets.numel() - counted.numel()),
-        "targets.distinct": int(counted.unique().numel()),
-        "targets.range": f"{low:.3g} to {high:.3g}",
-        "targets.shape_problem": "",
-        "outputs.shape": "x".join(map(str, logits.shape)),
-        "targets.balance": f"{counted.unique().numel():,} distinct values",
+def outputs(task: Task, model: nn.Module, ready: Inputs, aim: Tensor) -> Values:
+    """How many classes the model tells apart, and what is wrong with its outputs' shape, if anything."""
+    with torch.no_grad():
+        shape = tuple(copied(model).eval()(ready).shape)
+    size, width = len(aim), task.outputs
+    binary = task.kind == "classification" and len(task.classes) == 2
+    if task.kind == "language":
+        fits, wanted = len(shape) == 3 and shape[:2] == tuple(aim.shape), f"({size}, {aim.shape[-1]}, vocabulary)"
+    elif task.kind == "classification":
+        count = len(task.classes)
+        fits = len(shape) in (2, 3) and shape[0] == size and (shape[-1] >= count or (binary and shape[-1] == 1))
+        wanted = f"({size}, {count})"
+    else:
+        # A column beside a row would be broadcast to a square, and the model would learn the mean.
+        fits = shape in ((size, width), tuple(aim.shape)) or (len(shape) == 3 and shape[::2] == (size, width))
+        wanted = f"({size}, {width})"
+    classes = 0 if task.kind not in ("classification", "language") or not shape else max(shape[-1], 1)
+    return {
+        "outputs.classes": 2 if classes == 1 and binary else classes,
+        "outputs.problem": "" if fits else f"the outputs have shape {shape}, where {wanted} is wanted",
     }
-    if task.kind in ("classification", "language") and not all_targets.is_floating_point():
-        values["targets.outputs"] = int(logits.shape[-1]) if logits.shape[-1] > 1 else 2
-        if task.kind == "classification":
-            low = min(low, 0)
-            counts = torch.bincount(counted.clamp(min=0).flatten(), minlength=len(task.classes)).tolist()
-            values["targets.empty_classes"] = [c for c, n in zip(task.classes, counts, strict=False) if n == 0]
-            values["targets.balance"] = f"{len(counts)} classes, {min(counts):,} to {max(counts):,} samples each"
-            values["targets.range"] = f"classes {low} to {high}"
-        else:
-            values["targets.low"] = max(0, low)
-    elif logits.numel() != batch_targets.numel() and logits.dim() != batch_targets.dim() + 2:
-        shape = tuple(logits.shape)
-        values["targets.shape_problem"] = f"outputs {shape} do not fit targets {tuple(batch_targets.shape)}"
-    return values
 
 
-def overlap(train: Part, *held_out: Part) -> Values:
-    """How many held-out samples stand in the training part too, by the bytes of their inputs."""
-    if not isinstance(train, Tensors) or not all(isinstance(p, Tensors) for p in held_out):
-        raise LookupError("the data is streamed or cut from one sequence")
-    known = set(_rows(train))
-    shared = sum(row in known for part in held_out if isinstance(part, Tensors) for row in _rows(part))
-    rich = not isinstance(train.inputs, dict) and train.inputs[0].numel() > 64
-    return {"split.shared": shared, "split.size": sum(map(len, held_out)), "split.rich": rich}
-
-
-def initial_loss(task: Task, model: nn.Module, ready: Inputs, batch_targets: Tensor) -> Values:
+def initial_loss(task: Task, model: nn.Module, ready: Inputs, aim: Tensor) -> Values:
     """The untrained model's plain loss in train mode beside that of a guess that ignores the input."""
     with torch.no_grad():
-        loss = float(plain_loss(task, _copy(model).train()(ready), batch_targets))
+        loss = float(plain_loss(task, copied(model).train()(ready), aim))
     if task.kind in ("classification", "language"):
         classes = len(task.classes) if task.kind == "classification" else task.outputs
         return {"loss.initial": loss, "loss.expected": math.log(classes), "loss.expected_name": f"ln {classes}"}
-    spread = float(batch_targets.float().square().mean())
+    spread = float(aim.float().square().mean())
     return {"loss.initial": loss, "loss.expected": spread, "loss.expected_name": "the targets' mean square"}
 
 
-def gradients(task: Task, model: nn.Module, ready: Inputs, batch_targets: Tensor) -> Values:
+def gradients(task: Task, model: nn.Module, ready: Inputs, aim: Tensor) -> Values:
     """Which trainable parameters get no gradient, or one that is not finite, after one backward pass on a copy."""
-    trial = _copy(model).train()
-    plain_loss(task, trial(ready), batch_targets).backward()  # type: ignore[no-untyped-call]
+    trial = copied(model).train()
+    loss = plain_loss(task, trial(ready), aim)
+    if loss.requires_grad:
+        loss.backward()  # type: ignore[no-untyped-call]
     named = [(n, p) for n, p in trial.named_parameters() if p.requires_grad]
     return {
         "gradient.none": [n for n, p in named if p.grad is None],
-        "gradient.nonfinite": [n for n, p in named if p.grad is not None and not bool(torch.isfinite(p.grad).all())],
+        "gradient.nonfinite": [n for n, p in named if p.grad is not None and not _finite(p.grad)],
         "gradient.parameters": len(named),
     }
 
 
 def batch_leak(model: nn.Module, ready: Inputs) -> Values:
-    """How much the first sample's output changes when all its neighbours are exchanged, in eval mode."""
-    size = len(next(iter(ready.values())) if isinstance(ready, dict) else ready)
-    if size < 4:
-        raise LookupError("fewer than four samples")
-    half = size // 2
-    first = _pick(ready, torch.arange(half))
-    second = _pick(ready, torch.cat([torch.zeros(1, dtype=torch.long), torch.arange(half, 2 * half - 1)]))
-    trial = _copy(model).eval()
-    with torch.no_grad():
-        one, other = trial(first).float(), trial(second).float()
-    return {"leak.batch": float((one[0] - other[0]).abs().max()), "leak.spread": float(one.std())}
+    """How much outputs change when every other sample of the batch is exchanged, in eval mode.
+
+    Each sample that stays has changed neighbours on both sides, so that a leak in one direction only (a recurrent net
+    that walks along the batch) shows too.
+    """
+    half = _size(ready) // 2
+    if half < 2:
+        raise NotRecorded("fewer than four samples")
+    places = torch.arange(half)
+    first, second = _pick(ready, places), _pick(ready, torch.where(places % 2 == 0, places + half, places))
+    one, other = _compared(model, first, second)
+    if len(one) != half:
+        raise NotRecorded("the outputs' first axis is not the sample")
+    kept = places[1::2].to(one.device)
+    return {"leak.batch": float((one[kept] - other[kept]).abs().max()), "leak.spread": float(one.std())}
 
 
 def causal_leak(model: nn.Module, ready: Tensor, vocabulary: int) -> Values:
     """How much earlier outputs change when the last third of the tokens is changed, in eval mode."""
-    cut = ready.shape[1] * 2 // 3
-    changed = ready.clone()
+    few = ready[:8]
+    cut = few.shape[1] * 2 // 3
+    changed = few.clone()
     changed[:, cut:] = (changed[:, cut:] + 1) % max(vocabulary, 2)
-    trial = _copy(model).eval()
-    with torch.no_grad():
-        one, other = trial(ready).float(), trial(changed).float()
-    return {"leak.future": float((one[:, :cut] - other[:, :cut]).abs().max()), "leak.spread": float(one.std())}
+    one, other = _compared(model, few, changed)
+    return {
+        "leak.future": float((one[:, :cut] - other[:, :cut]).abs().max()),
+        "leak.future_spread": float(one.std()),
+    }
 
 
-def numerical_gradient(
-    task: Task, model: nn.Module, ready: Inputs, batch_targets: Tensor, *, tensors: int = 6
-) -> Values:
+def numerical_gradient(task: Task, model: nn.Module, ready: Inputs, aim: Tensor, *, tensors: int = 6) -> Values:
     """Worst relative difference between back-propagation and central differences in float64 along random directions.
 
-    Tensors along which the slopes to the two sides differ stand at a kink of the loss and are left out.
+    Tensors along which the slopes to the two sides differ stand at a kink of the loss and are left out. So is what does
+    not fit into ``GRADIENT_SECONDS``.
     """
-    trial = _copy(model).double().eval()
-    few = torch.arange(min(6, len(batch_targets)))
+    trial = copied(model).double().eval()
+    few = torch.arange(min(6, len(aim)))
     small = _pick(ready, few)
-    small = (
-        {k: v.double() if v.is_floating_point() else v for k, v in small.items()}
-        if isinstance(small, dict)
-        else small.double() if small.is_floating_point() else small
-    )  # fmt: skip
-    aim = batch_targets[few.to(batch_targets.device)]
-    aim = aim.double() if aim.is_floating_point() else aim
+    small = {k: _double(v) for k, v in small.items()} if isinstance(small, dict) else _double(small)
+    wanted = _double(aim[few.to(aim.device)])
 
     def loss() -> Tensor:
-        return plain_loss(task, trial(small), aim)
+        return plain_loss(task, trial(small), wanted)
 
-    loss().backward()  # type: ignore[no-untyped-call]
+    began = time.monotonic()
+    start = loss()
+    if start.requires_grad:
+        start.backward()  # type: ignore[no-untyped-call]
     named = [(n, p) for n, p in trial.named_parameters() if p.requires_grad and p.grad is not None]
-    picked = keyed.permutation(keyed.key(0, "numerical gradient"), len(named))[:tensors].tolist()
-    worst, where, sampled = 0.0, "", 0
+    if not named:
+        raise NotRecorded("no parameter gets a gradient")
+    worst, where, sampled, late = 0.0, "", 0, False
     with torch.no_grad():
-        for number in picked:
+        here = float(loss())
+        if here != float(start):
+            raise NotRecorded("the loss changes from call to call in eval mode")
+        for number in keyed.permutation(keyed.key(0, "numerical gradient"), len(named))[:tensors].tolist():
+            late = time.monotonic() - began > GRADIENT_SECONDS
+            if late:
+                break
             name, parameter = named[number]
             direction = torch.randn(parameter.shape, generator=keyed.generator(keyed.key(0, name)), dtype=torch.float64)
             direction = (direction / direction.norm()).to(parameter.device)
-            slope = float((parameter.grad * direction).sum())  # type: ignore[operator]
-            here, step = float(loss()), 1e-5
+            slope = float((parameter.grad.to_dense() * direction).sum())
+            step = 1e-5
             parameter += step * direction
             above = float(loss())
             parameter -= 2 * step * direction
             below = float(loss())
             parameter += step * direction
             measured = (above - below) / (2 * step)
-            scale = max(abs(slope), abs(measured), 1e-6)
-            # At a kink (ReLU at zero, equal values under a maximum) the slopes to the two sides differ, and neither is the gradient.
-            if abs((above - here) - (here - below)) / step > 1e-3 * scale:
+            # Rounding alone makes differences of about 1e-16 / 1e-5 of the loss.
+            scale = max(abs(slope), abs(measured), 1e-6 * max(1.0, abs(here)))
+            # At a kink (ReLU at zero, equal values under a maximum) the slopes to the two sides differ: neither is the
+            # gradient. Written so that a slope that is not a number counts as one too.
+            if not abs((above - here) - (here - below)) / step <= 1e-3 * scale:
                 continue
             sampled += 1
             error = abs(measured - slope) / scale
             if error >= worst:
                 worst, where = error, name
     if not sampled:
-        raise LookupError("every sampled direction crosses a kink")
+        raise NotRecorded("a pass takes too long" if late else "every sampled direction crosses a kink")
     return {"gradient.error": worst, "gradient.worst": where, "gradient.sampled": sampled}
 
 
-def one_batch(task: Task, model: nn.Module, ready: Inputs, batch_targets: Tensor) -> Values:
+def one_batch(task: Task, model: nn.Module, ready: Inputs, aim: Tensor) -> Values:
     """Train a copy on a few samples, dropout off, until the loss is a tenth or the time is up."""
-    few = torch.arange(min(32, len(batch_targets)))
-    small, aim = _pick(ready, few), batch_targets[few.to(batch_targets.device)]
+    few = torch.arange(min(32 if task.kind != "language" else 8, len(aim)))
+    small, wanted = _pick(ready, few), aim[few.to(aim.device)]
+    floor = _floor(task, small, wanted)
     best: Values = {}
     # The first optimizer of a process makes PyTorch import its compiler: seconds that are no part of the trial.
     torch.optim.Adam([nn.Parameter(torch.zeros(1))])
     began = time.monotonic()
     for rate in (1e-3, 1e-2, 1e-4):
-        trial = _copy(model).train()
-        for module in trial.modules():
-            if isinstance(module, nn.modules.dropout._DropoutNd):
-                module.p = 0.0
-            elif isinstance(module, nn.RNNBase | nn.MultiheadAttention):
-                module.dropout = 0.0
-        optimizer = torch.optim.Adam([p for p in trial.parameters() if p.requires_grad], lr=rate)
+        trial = _without_dropout(copied(model).train())
+        parameters = [p for p in trial.parameters() if p.requires_grad]
+        if not parameters:
+            raise NotRecorded("no parameter is trainable")
+        optimizer = torch.optim.Adam(parameters, lr=rate)
         first = last = math.nan
         for step in range(300):
             optimizer.zero_grad()
-            loss = plain_loss(task, trial(small), aim)
+            loss = plain_loss(task, trial(small), wanted)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             last = float(loss.detach())
             first = last if step == 0 else first
-            if not math.isfinite(last) or last < 0.1 * first or time.monotonic() - began > ONE_BATCH_SECONDS:
+            late = time.monotonic() - began > ONE_BATCH_SECONDS
+            done = last - floor <= 0.1 * max(first - floor, 0.0)
+            if done or late or not math.isfinite(last):
                 break
-        if not best or last < best["one_batch.last"]:
+        if not best or last < best["one_batch.last"] or not math.isfinite(best["one_batch.last"]):
             best = {"one_batch.first": first, "one_batch.last": last, "one_batch.steps": step + 1}
-        if last < 0.1 * first or time.monotonic() - began > ONE_BATCH_SECONDS:
+        if done or late:
             break
     if best["one_batch.steps"] < 20 and best["one_batch.last"] > 0.5 * best["one_batch.first"]:
-        raise LookupError(f"a step takes so long that {best['one_batch.steps']} fit in {ONE_BATCH_SECONDS:.0f} s")
-    return {**best, "one_batch.size": len(few), "one_batch.floor": _floor(task, small, aim)}
+        raise NotRecorded(f"a step takes so long that {best['one_batch.steps']} fit in {ONE_BATCH_SECONDS:.0f} s")
+    return {**best, "one_batch.size": len(few), "one_batch.floor": floor}
 
 
 def plain_loss(task: Task, logits: Tensor, aim: Tensor) -> Tensor:
@@ -225,48 +228,87 @@ def plain_loss(task: Task, logits: Tensor, aim: Tensor) -> Tensor:
     return nn.functional.mse_loss(logits, aim.reshape(logits.shape).to(logits.dtype))
 
 
-@contextmanager
-def generators_kept() -> Iterator[None]:
-    """Whatever is drawn inside leaves PyTorch's generators as they were."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(0)
-        yield
+def copied(model: nn.Module) -> nn.Module:
+    """A copy to try things on, without gradients of earlier use. Raises NotRecorded where a model cannot be copied."""
+    try:
+        made = copy.deepcopy(model)
+    except Exception as error:  # locks, open files, tensors in the midst of a graph: each raises its own
+        raise NotRecorded(f"the model cannot be copied ({said(error)})") from error
+    made.zero_grad(set_to_none=True)
+    return made
 
 
-def record(probes: Mapping[str, tuple[tuple[str, ...], Callable[[], Values]]]) -> tuple[Values, dict[str, str]]:
-    """Run probes by name; what one could not measure is noted with the reason and stops no other."""
-    values: Values = {}
-    missing: dict[str, str] = {}
-    for signals, probe in probes.values():
-        try:
-            with generators_kept(), torch.enable_grad():
-                values |= probe()
-        except LookupError as error:
-            missing |= dict.fromkeys(signals, str(error.args[0] if error.args else error))
-        # A user's module may raise anything; a probe that fails must not take the run with it.
-        except Exception as error:
-            missing |= dict.fromkeys(
-                signals, f"the probe failed: {type(error).__name__}: {error}".splitlines()[0][:160]
-            )
-    return values, missing
+def _compared(model: nn.Module, first: Inputs, second: Inputs) -> tuple[Tensor, Tensor]:
+    """Outputs for two batches, in eval mode and with equal random numbers.
+
+    Zero-initialised heads and branches would hide every leak behind them, so they are given values on the copy; where
+    a model does not bear that, it is asked as it is.
+    """
+    for woken in (True, False):
+        trial = copied(model).eval()
+        if woken:
+            _wake(trial)
+        with torch.no_grad():
+            made = []
+            for batch in (first, first, second):
+                torch.manual_seed(0)
+                made.append(torch.as_tensor(trial(batch)).float())
+        if all(bool(torch.isfinite(one).all()) for one in made):
+            break
+    one, again, other = made
+    if not bool(torch.isfinite(one).all()):
+        raise NotRecorded("the outputs are not finite")
+    if not torch.equal(one, again):
+        raise NotRecorded("the outputs change from call to call in eval mode")
+    if one.numel() < 2 or float(one.std()) == 0.0:
+        raise NotRecorded("the outputs are all equal, whatever the input")
+    return one, other
 
 
-def _copy(model: nn.Module) -> nn.Module:
-    return copy.deepcopy(model)
+def _wake(model: nn.Module) -> None:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.is_floating_point() and parameter.numel() and float(parameter.abs().max()) < 1e-3:
+                noise = torch.randn(parameter.shape, generator=keyed.generator(keyed.key(0, "wake", name)))
+                parameter.copy_(0.1 * noise)
+
+
+def _without_dropout(model: nn.Module) -> nn.Module:
+    """Sets every probability of leaving something out to zero; a loss of zero cannot be reached with it."""
+    for module in model.modules():
+        kind = type(module).__name__.lower()
+        for name in ("p", "dropout", "drop_prob", "drop_rate", "dropout_p", "attn_dropout"):
+            # Other modules may call something else p.
+            if isinstance(getattr(module, name, None), float) and (name != "p" or "drop" in kind or "depth" in kind):
+                setattr(module, name, 0.0)
+    return model
+
+
+def _where(error: BaseException) -> str:
+    """File and line of the innermost call outside of libraries."""
+    libraries = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), sysconfig.get_path("stdlib")})
+    ours = str(Path(__file__).parents[1])
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((*libraries, ours))]
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+
+
+def _finite(gradient: Tensor) -> bool:
+    values = gradient.coalesce().values() if gradient.is_sparse else gradient
+    return bool(torch.isfinite(values).all())
+
+
+def _double(value: Tensor) -> Tensor:
+    return value.double() if value.is_floating_point() else value
+
+
+def _size(ready: Inputs) -> int:
+    return len(next(iter(ready.values())) if isinstance(ready, dict) else ready)
 
 
 def _pick(ready: Inputs, positions: Tensor) -> Inputs:
     if isinstance(ready, dict):
         return {k: v[positions.to(v.device)] for k, v in ready.items()}
     return ready[positions.to(ready.device)]
-
-
-def _rows(part: Tensors) -> Iterator[int]:
-    """A 64-bit hash of each row's bytes."""
-    tensors = list(part.inputs.values()) if isinstance(part.inputs, dict) else [part.inputs]
-    blocks = [t.reshape(len(t), -1).cpu().contiguous().view(torch.uint8).numpy() for t in tensors if t.numel()]
-    for row in range(len(part)):
-        yield hash(tuple(block[row].tobytes() for block in blocks))
 
 
 def _floor(task: Task, small: Inputs, aim: Tensor) -> float:
@@ -276,7 +318,7 @@ def _floor(task: Task, small: Inputs, aim: Tensor) -> float:
     tensors = list(small.values()) if isinstance(small, dict) else [small]
     groups: dict[bytes, list[int]] = {}
     for row in range(len(aim)):
-        content = b"".join(t[row].float().cpu().contiguous().numpy().tobytes() for t in tensors)
+        content = b"".join(t[row].detach().float().cpu().contiguous().numpy().tobytes() for t in tensors)
         groups.setdefault(content, []).append(row)
     total = 0.0
     for rows in groups.values():

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 INK, MUTED, GRID = "#1d2733", "#64748b", "#e2e8f0"
 BLUE, ORANGE, GREEN = "#2563eb", "#ea580c", "#059669"
-_STYLE = {"font.size": 10, "font.family": "sans-serif", "svg.fonttype": "none", "svg.hashsalt": "goodfit"}
+_STYLE: Any = {"font.size": 10, "font.family": "sans-serif", "svg.fonttype": "none", "svg.hashsalt": "goodfit"}
 
 
 def learning_curves(rows: Sequence[Mapping[str, Any]], title: str, metric: str) -> str:
@@ -93,7 +93,8 @@ def confusion(table: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
 
 
 def reliability(both: Mapping[str, Any]) -> str:
-    """Share of hits against stated confidence, before and after calibration; on the diagonal the words mean what they say."""
+    """Share of hits against stated confidence, before and after calibration; on the diagonal the words mean what
+    they say."""
     figure, (axes,) = _figure(1, height=3.4, width=4.2)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=":")
     for which, colour in (("before", MUTED), ("after", BLUE)):

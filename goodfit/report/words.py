@@ -24,10 +24,12 @@ def verdict(results: Mapping[str, Any], plan: Mapping[str, Any], rows: Sequence[
     metric = results["metrics"][results["headline"]]
     what = plan["data"]["task"]["target"] or plan["data"]["name"]
     sentences = [
-        f"On {results['samples']:,} validation samples of {plan['data']['name']} the model reaches {metric['title']} {amount(metric)} "
+        f"On {results['samples']:,} validation samples of {plan['data']['name']} the model reaches "
+        f"{metric['title']} {amount(metric)} "
         f"for {what}"
         + (
-            f" (95 % interval {amount(metric, 'low')} to {amount(metric, 'high')}; it covers which samples were drawn, not another seed)."
+            f" (95 % interval {amount(metric, 'low')} to {amount(metric, 'high')}; it covers which samples were "
+            f"drawn, not another seed)."
             if metric["low"] is not None
             else "."
         )
@@ -42,7 +44,8 @@ def verdict(results: Mapping[str, Any], plan: Mapping[str, Any], rows: Sequence[
             sentences.append(f"That is better than every baseline; the strongest, {name}, gets {shown}.")
         elif inside:
             sentences.append(
-                f"The strongest baseline, {name}, gets {shown}, which lies inside the interval: the two cannot be told apart on this part alone."
+                f"The strongest baseline, {name}, gets {shown}, which lies inside the interval: the two cannot be "
+                f"told apart on this part alone."
             )
         else:
             sentences.append(
@@ -55,7 +58,8 @@ def verdict(results: Mapping[str, Any], plan: Mapping[str, Any], rows: Sequence[
     if results.get("skipped"):
         sentences.append(f"{results['skipped']:,} steps were skipped because their loss was not finite.")
     sentences.append(
-        "The best weights were picked on these same samples, so the figure is a little optimistic; the locked test part says how much."
+        "The best weights were picked on these same samples, so the figure is a little optimistic; the locked "
+        "test part says how much."
     )
     return sentences
 
@@ -76,7 +80,8 @@ def curve_words(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -
     tail = valid[-max(2, len(valid) // 5) :]
     if lowest < len(valid) * 0.7 and valid[-1] > valid[lowest] * 1.05:
         return text + (
-            f" The validation loss rises after its lowest point ({valid[lowest]:.3f} to {valid[-1]:.3f}) while the training loss falls: "
+            f" The validation loss rises after its lowest point ({valid[lowest]:.3f} to {valid[-1]:.3f}) while "
+            f"the training loss falls: "
             "the model memorises. More data, augmentation or regularisation may help; each is an experiment."
         )
     if tail[0] - tail[-1] > 0.02 * abs(tail[0]):
@@ -87,8 +92,10 @@ def curve_words(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -
 def difference_words(results: Mapping[str, Any]) -> str:
     """How training and validation loss may be compared."""
     return (
-        "The training loss is measured while training (with augmentation, dropout and label smoothing where those are on, over changing weights); "
-        "the validation loss is plain and measured afterwards. They are not on equal terms: compare their shapes, not their heights."
+        "The training loss is measured while training (with augmentation, dropout and label smoothing where "
+        "those are on, over changing weights); "
+        "the validation loss is plain and measured afterwards. They are not on equal terms: compare their "
+        "shapes, not their heights."
     )
 
 

@@ -3,6 +3,7 @@
 from goodfit.check import Rule
 from goodfit.rules import (
     batch_leak,
+    broken_forward,
     broken_targets,
     causal_leak,
     constant_labels,
@@ -16,6 +17,7 @@ from goodfit.rules import (
 
 RULES: tuple[Rule, ...] = (
     unnormalised_inputs.RULE,
+    broken_forward.RULE,
     broken_targets.RULE,
     constant_labels.RULE,
     split_overlap.RULE,

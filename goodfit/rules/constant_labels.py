@@ -25,7 +25,7 @@ def check(log: Log) -> Finding | str:
             "constant-labels", "warning", f"no training sample of class {names}", "targets", {"empty": len(empty)},
             "collect samples of it, or leave the class out",
         )  # fmt: skip
-    return log["targets.balance"]
+    return str(log["targets.balance"])
 
 
 RULE = Rule("constant-labels", check, ("targets.distinct",))

@@ -9,9 +9,9 @@ from goodfit.types import Finding
 def check(log: Log) -> Finding | str:
     """The untrained model's loss is far above that of a guess that ignores the input.
 
-    The expected loss at the start is ln C for C equally likely classes (2.303 for 10), the entropy of the class shares at the
-    best, and for standardised values the variance, 1. A start at more than 1.5 times ln C (or 3 times the variance) plus 0.5 means
-    that the first steps only undo the initialisation. Zeroing the head gives exactly ln C.
+    The expected loss at the start is ln C for C equally likely classes (2.303 for 10), the entropy of the class shares
+    at the best, and for standardised values the variance, 1. A start at more than 1.5 times ln C (or 3 times the
+    variance) plus 0.5 means that the first steps only undo the initialisation. Zeroing the head gives exactly ln C.
 
     Fix: scale the last layer down, or normalise inputs or targets.
     Source: Karpathy, "A recipe for training neural networks" (2019).
@@ -21,8 +21,8 @@ def check(log: Log) -> Finding | str:
     what = log["loss.expected_name"]
     if not loss < expected * (1.5 if "ln" in what else 3.0) + 0.5:
         return Finding(
-            "initial-loss", "warning", f"the loss begins at {loss:.3f}; {what} is {expected:.3f}", "last layer", evidence,
-            "initialise the last layer smaller, or normalise the inputs",
+            "initial-loss", "warning", f"the loss begins at {loss:.3f}; {what} is {expected:.3f}", "last layer",
+            evidence, "initialise the last layer smaller, or normalise the inputs",
         )  # fmt: skip
     return f"begins at {loss:.3f}; {what} is {expected:.3f}"
 

@@ -10,9 +10,9 @@ def check(log: Log) -> Finding | str:
     """The model cannot memorise a single small batch, though nothing asks it to generalise.
 
     A copy is trained on a few samples with Adam at up to three rates, dropout, augmentation, label smoothing and
-    penalties switched off (zero loss is impossible with them), until the loss has fallen to a tenth of where it began or
-    the time is up. A model, loss or label bug shows here in seconds. Samples with equal inputs and different targets set a floor, which
-    is taken into account.
+    penalties switched off (a loss of zero is impossible with them), until the loss has fallen to a tenth of where it
+    began or the time is up. A model, loss or label bug shows here in seconds. Samples with equal inputs and different
+    targets set a floor, which is taken into account.
 
     Fix: if gradients are fine, raise the rate or the capacity; if not, look at how inputs and labels are paired.
     Source: Karpathy, "A recipe for training neural networks" (2019).
@@ -25,7 +25,7 @@ def check(log: Log) -> Finding | str:
     )
     evidence = {"first": first, "last": last, "steps": steps, "floor": floor}
     text = f"one batch of {log['one_batch.size']}: loss {first:.3f} -> {last:.3f} in {steps} steps"
-    if last - floor > 0.5 * max(first - floor, 1e-9):
+    if not last - floor <= 0.5 * max(first - floor, 1e-9):
         return Finding(
             "one-batch", "warning", f"cannot memorise {text}", "model", evidence,
             "check how inputs and labels are paired, then the rate and the size of the model",

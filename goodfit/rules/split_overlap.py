@@ -9,8 +9,9 @@ from goodfit.types import Finding
 def check(log: Log) -> Finding | str:
     """Samples of the training part stand again, equal in every input, in the validation or test part.
 
-    Whole inputs are hashed (as the model gets them, before augmentation). A few equal rows are normal in tables with few distinct
-    values, so below 1 % of the smaller part this is only told; above it is a warning, and above 20 % an error.
+    Whole inputs are hashed (as the model gets them, before augmentation). Inputs of 64 numbers or more hardly ever
+    repeat by chance, so more than 1 % of the held-out samples is a warning. Tables of a few coarse columns repeat rows
+    honestly, so there it takes more than 20 %. More than half is an error.
 
     Why it matters: scores on samples that were trained on measure memory, not learning.
     Fix: remove duplicates before splitting, or split by a group column (``data.groups``).

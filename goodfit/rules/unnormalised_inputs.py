@@ -9,12 +9,13 @@ from goodfit.types import Finding
 def check(log: Log) -> Finding | str:
     """What reaches the model is far from zero mean and unit scale, or holds NaN or infinity.
 
-    Looks at the floating-point inputs of the first batches, as the model gets them. Reported when a value is not finite, or when the mean
-    lies more than 5 away from zero or the standard deviation is above 10 or below 0.02. Such inputs are sometimes
-    harmless (sparse counts, a net that begins with a normalisation), so it is a warning; values that are not finite are an error.
+    Looks at the floating-point inputs of a batch, as the model gets them. Reported when a value is not finite, or when
+    the mean lies more than 5 away from zero or the standard deviation is above 10 or below 0.02. Such inputs are
+    sometimes harmless (sparse counts, a net that begins with a normalisation), so it is a warning; values that are not
+    finite are an error.
 
-    Why it matters: initialisation and learning rates assume inputs of unit scale; pixels in 0-255 slow training or make it
-    diverge, and inputs divided by 255 twice are too faint to learn from.
+    Why it matters: initialisation and learning rates assume inputs of unit scale; pixels in 0-255 slow training or make
+    it diverge, and inputs divided by 255 twice are too faint to learn from.
     Fix: standardise with the mean and standard deviation of the training part.
     Source: LeCun et al., "Efficient BackProp" (1998), section 4.3.
     """

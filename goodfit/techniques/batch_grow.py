@@ -21,7 +21,8 @@ def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def shrink(images: Tensor, height: int, width: int) -> Tensor:
-    """Images ``(batch, channels, H, W)`` at ``(height, width)``, bilinear with anti-aliasing; float32 in the images' scale."""
+    """Images ``(batch, channels, H, W)`` at ``(height, width)``, bilinear with anti-aliasing; float32 in the images'
+    scale."""
     return F.interpolate(images.float(), size=(height, width), mode="bilinear", antialias=True)
 
 
@@ -29,7 +30,8 @@ def shrink(images: Tensor, height: int, width: int) -> Tensor:
 class Grow:
     """Train on smaller images first and on full ones at the end.
 
-    Until the share ``until_shares[k]`` of the run, images have ``scales[k]`` times their side; after the last stage they have
+    Until the share ``until_shares[k]`` of the run, images have ``scales[k]`` times their side; after the last stage
+    they have
     their full size. A step's cost goes with the number of pixels, so the same time buys more steps; a convolutional
     net carries over what it learned, and the last stage adapts it to the full size.
 
@@ -48,9 +50,7 @@ class Grow:
 
     def __call__(self, batch: Batch, moment: Moment) -> Batch:
         """The batch at this stage's size."""
-        scale = next(
-            (s for s, end in zip(self.scales, self.until_shares, strict=False) if moment.fraction < end), 1.0
-        )
+        scale = next((s for s, end in zip(self.scales, self.until_shares, strict=False) if moment.fraction < end), 1.0)
         if scale == 1.0 or not active(self, moment):
             return batch
 

@@ -1,4 +1,5 @@
-"""Muon for the filters of convolutions, which `torch.optim.Muon` refuses: each filter bank is a matrix, one row a filter."""
+"""Muon for the filters of convolutions, which `torch.optim.Muon` refuses: each filter bank is a matrix, one row a
+filter."""
 
 from __future__ import annotations
 
@@ -15,11 +16,13 @@ class FilterMuon(Optimizer):
 
     Formula: ``B <- momentum B + (1 - momentum) g``; O = Newton-Schulz steps towards ``U V^T`` of B (with Nesterov of
     ``(1 - momentum) g + momentum B``); ``w <- w - lr weight_decay w - lr sqrt(max(1, rows / columns)) O``. With
-    ``fixed_norm`` the weights are first brought to norm ``sqrt(filters)``, which a batch norm behind them makes free of effect
+    ``fixed_norm`` the weights are first brought to norm ``sqrt(filters)``, which a batch norm behind them makes free
+    of effect
     on the outputs and which keeps the relative step equal to lr throughout.
     Source: Jordan et al., 2024; the fixed norm: Jordan, airbench, 2024.
 
-    Order of columns does not matter to ``U V^T``, so they are taken in memory order and channels-last filters are not copied.
+    Order of columns does not matter to ``U V^T``, so they are taken in memory order and channels-last filters are
+    not copied.
     """
 
     def __init__(
@@ -60,8 +63,9 @@ class FilterMuon(Optimizer):
 def orthogonal(matrix: Tensor, *, steps: int = 5) -> Tensor:
     """The nearest matrix with orthonormal rows (or columns), roughly: singular values end between about 0.7 and 1.2.
 
-    matrix: ``(rows, ...)``, flattened behind the first axis. Formula: ``X <- a X + (b A + c A²) X`` with ``A = X X^T``, from ``X = G / |G|``,
-    ``(a, b, c) = (3.4445, -4.7750, 2.0315)``, in bfloat16. Returns the shape and dtype of ``matrix``.
+    matrix: ``(rows, ...)``, flattened behind the first axis.
+    Formula: ``X <- a X + (b A + c A²) X`` with ``A = X X^T``, from ``X = G / |G|``, ``(a, b, c) = (3.4445, -4.7750,
+    2.0315)``, in bfloat16. Returns the shape and dtype of ``matrix``.
     """
     ordered = matrix.permute(0, 2, 3, 1) if matrix.dim() == 4 else matrix
     x = ordered.reshape(len(matrix), -1).bfloat16()
@@ -71,4 +75,4 @@ def orthogonal(matrix: Tensor, *, steps: int = 5) -> Tensor:
         square = x @ x.T
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * (square @ square)) @ x
     made = (x.T if tall else x).reshape(ordered.shape).to(matrix.dtype)
-    return made.permute(0, 3, 1, 2) if matrix.dim() == 4 else made
+    return made.permute(0, 3, 1, 2) if matrix.dim() == 4 else torch.as_tensor(made)

@@ -33,7 +33,8 @@ def grouped_parameters(
     model's ``no_weight_decay()``.
 
     Each group holds ``params``, ``param_names``, ``lr``, ``base_lr`` (what schedules multiply), ``weight_decay``;
-    with ``split_matrices`` also ``matrix``: 2 for hidden matrices, 4 for filters of 2-d convolutions (neither embedding nor
+    with ``split_matrices`` also ``matrix``: 2 for hidden matrices, 4 for filters of 2-d convolutions (neither
+        embedding nor
     head), 0 for the rest.
     """
     heads, embeddings = set(head(model)), _embeddings(model)

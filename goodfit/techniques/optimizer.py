@@ -210,8 +210,10 @@ class Muon(Shared):
         ``sqrt(max(1, rows / columns))`` for ``original`` and ``0.2 sqrt(max(rows, columns))`` for ``match_rms_adamw``.
         Norms, biases, embeddings and the head take AdamW or SGD at ``rest_lr``.
     Source: Jordan et al., 2024; Liu et al., 2025 (the second a).
-    Ours: ``torch.optim.Muon`` for matrices of two dimensions, ``goodfit.techniques.filters.FilterMuon`` for the filters of
-        convolutions, one optimizer with one state for all rules. ``fixed_norm`` (filters with a batch norm behind them) brings
+    Ours: ``torch.optim.Muon`` for matrices of two dimensions, ``goodfit.techniques.filters.FilterMuon`` for the
+        filters of
+        convolutions, one optimizer with one state for all rules. ``fixed_norm`` (filters with a batch norm behind
+        them) brings
         each filter bank to norm ``sqrt(filters)`` before its step, in place of weight decay.
     Helps: transformers; its lead over AdamW shrinks with size (1.4 times at 0.1 B, 1.1 at 1.2 B parameters). Hurts:
         embeddings and heads, which is why they are left out; a step costs a few matrix products.

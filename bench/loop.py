@@ -20,6 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,13 @@ class Net(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         channels = (3, width, 2 * width, 4 * width)
-        for before, after in zip(channels, channels[1:], strict=False):
+        for before, after in pairwise(channels):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(4 * width, CLASSES)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """inputs: ``(batch, 3, height, width)``, standardised; gives logits ``(batch, classes)``."""
         logits: Tensor = self.head(self.body(inputs).mean((2, 3)))
         return logits
 
@@ -69,7 +71,8 @@ def by_hand(
 ) -> Iterator[dict[str, Tensor] | None]:
     """The loop as one writes it; each ``next`` trains one block and gives the averaged weights."""
     part = data.train
-    assert isinstance(part, Tensors) and isinstance(part.inputs, Tensor)
+    assert isinstance(part, Tensors)
+    assert isinstance(part.inputs, Tensor)
     images, labels = part.inputs, part.targets
     mean, std = (torch.tensor(getattr(data.encoder, name), dtype=torch.float64) for name in ("mean", "std"))
     scale, shift = (1 / std).float()[:, None, None], (-mean / std).float()[:, None, None]
@@ -86,9 +89,9 @@ def by_hand(
     net.train()
     for order in orders:
         running = torch.zeros(())
-        for chosen in order.split(BATCH):
-            inputs = images[chosen].float().mul_(scale).add_(shift)
-            loss = F.cross_entropy(net(inputs), labels[chosen])
+        for chosen in torch.split(order, BATCH):
+            inputs = images.index_select(0, chosen).float().mul_(scale).add_(shift)
+            loss = F.cross_entropy(net(inputs), labels.index_select(0, chosen))
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(parameters, NORM)
             lr = LR * 0.5 * (1 + math.cos(math.pi * (step / (total - 1))))
@@ -159,7 +162,7 @@ def _fit_block(state: State, slots: Slots, data: Data, plan: Any, *, until: int,
         larger_is_better=True,
         stop_requested=lambda: state.step >= until,
     )
-    assert ended == "interrupted" and state.step == until
+    assert (ended, state.step) == ("interrupted", until)
 
 
 def make_data(samples: int, seed: int) -> Data:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -119,7 +121,7 @@ def explain(name: Annotated[str, typer.Argument(help="A recipe key, technique, m
     """Show the page of NAME: what it does, its formula and source, when it helps and when it hurts."""
     from goodfit.pages import explain as page
 
-    print(page(name))
+    print(page(name, width=min(shutil.get_terminal_size().columns, 100)))
 
 
 @app.command("list")
@@ -139,7 +141,7 @@ def main() -> None:
         app(standalone_mode=False)
     except GoodfitError as error:
         code = int(getattr(error, "code", 2))
-        print(f"goodfit: {error}", file=sys.stderr)
+        _complain(f"goodfit: {error}")
         sys.exit(code)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
@@ -157,8 +159,21 @@ def main() -> None:
         if not hasattr(error, "format_message"):
             raise
         bare = type(error).__name__ == "NoArgsIsHelpError"
-        print(error.format_message() if bare else f"goodfit: {_usage(error)}", file=sys.stderr)
+        _complain(error.format_message() if bare else f"goodfit: {_usage(error)}")
         sys.exit(2)
+
+
+def _complain(text: str) -> None:
+    """Print to stderr, wrapped between words where a person reads it; commands, which are indented, stay whole."""
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        lines = [
+            line if line.startswith("  ") and not line.startswith("  -") else textwrap.fill(
+                line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+            for line in text.split("\n")
+        ]
+        text = "\n".join(lines)
+    print(text, file=sys.stderr)
 
 
 def _usage(error: Any) -> str:

@@ -55,6 +55,9 @@ def defaults(data: Data, recipe: Recipe, custom_model: str = "") -> Rows:
     if custom_model or name != rows["model.name"].value:
         rows = rows | _general(data, str(name))
         rows = {k: v for k, v in rows.items() if not k.startswith("model.") or k == "model.name"}
+    own = getattr(data.train, "batch_size", None)
+    if own:
+        rows["batch_size"] = Choice(int(own), "your DataLoader's own", "you")
     return rows | _loss(data, asked)
 
 

@@ -84,7 +84,7 @@ def train(
     screen = screen or Screen()
     recipe = _with_arguments(recipe or Recipe(), target=target, time=time, horizon=horizon)
     keep_freed_memory()
-    place = torch.device(device) if device else default_device()
+    place = usable(device) if device else default_device()
     data = read_data(source, recipe, screen)
     plan = plan_for(recipe, data, place, model)
     screen.heading("Plan")
@@ -109,7 +109,7 @@ def dry_run(
     """Read the data and print the whole plan, every value with its reason; nothing is trained or written."""
     screen = screen or Screen()
     recipe = _with_arguments(recipe, target=target, time=time, horizon=horizon)
-    place = torch.device(device) if device else default_device()
+    place = usable(device) if device else default_device()
     data = read_data(source, recipe, screen)
     plan = plan_for(recipe, data, place)
     total, per_epoch = plan.steps(len(data.train))
@@ -231,7 +231,7 @@ class Job:
             store.write_json(self.folder / "plan.json", self.plan.to_json())
         state, slots = self.assemble(model)
         recorder = Recorder(self.folder / "metrics.jsonl")
-        saver = Saver(self.folder, recorder)
+        saver = Saver(self.folder, recorder, screen.warn)
         if resumed:
             note = saver.restore(state)
             screen.line(f"Resuming {self.folder} at step {state.step:,}{note}")
@@ -399,7 +399,7 @@ class Job:
         code = 128 + self.signals.requested
         store.write_json(self.folder / "status.json", {"status": "interrupted"})
         return Interrupted(
-            f"stopped at step {step:,}, saved in {self.folder}; the same command goes on from there: "
+            f"stopped at step {step:,}, saved in {self.folder}; the same command goes on from there:\n  "
             f"{command_line(self.folder, self.source)}",
             code,
         )
@@ -520,8 +520,9 @@ class Recorder:
 class Saver:
     """Keeps the best weights in memory and writes checkpoints that hold everything a resumed run needs."""
 
-    def __init__(self, folder: Path, recorder: Recorder) -> None:
+    def __init__(self, folder: Path, recorder: Recorder, say: Callable[[str], None]) -> None:
         self.folder = folder / "checkpoints"
+        self.say = say
         self.recorder = recorder
         self.best: dict[str, Tensor] | None = None
         self._saved = time.monotonic()
@@ -538,8 +539,7 @@ class Saver:
     def flush(self, state: State) -> None:
         """Write the last step boundary when something went wrong; that must not hide what went wrong."""
         if state.step != self._step and state.step > 0:
-            with contextlib.suppress(RunError):
-                self.write(state)
+            self.write(state)
 
     def write(self, state: State) -> None:
         """One checkpoint folder. A full disk costs this checkpoint and is said; it does not cost the run."""
@@ -565,9 +565,15 @@ class Saver:
                 **extra,
             }
         )
-        store.write_folder(self.folder / f"{state.step:06d}", files)
+        self._saved = time.monotonic()
+        try:
+            store.write_folder(self.folder / f"{state.step:06d}", files)
+        except RunError as error:
+            # What was saved before is still there, and the next try may find room.
+            self.say(f"  checkpoint {state.step} was not saved: {error}")
+            return
         store.prune(self.folder, keep=2)
-        self._saved, self._step = time.monotonic(), state.step
+        self._step = state.step
 
     def restore(self, state: State) -> str:
         """Bring a state back to the newest whole checkpoint; returns a note for the screen."""
@@ -652,6 +658,17 @@ def keep_freed_memory() -> None:
 def default_device() -> torch.device:
     """CUDA where there is one, else the CPU (Apple's GPU has no deterministic path for all we need)."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def usable(device: str | torch.device) -> torch.device:
+    """A device that tensors can be made on. Raises GoodfitError where there is none of that name here."""
+    try:
+        place = torch.device(device)
+        torch.zeros(1, device=place).sum().item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
+        raise GoodfitError(f"device '{device}' cannot be used here: {reason}; give cpu, cuda or cuda:N") from error
+    return place
 
 
 def command_line(folder: Path, source: str) -> str:

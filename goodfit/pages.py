@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import inspect
+import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from goodfit.errors import GoodfitError, nearest
 from goodfit.evaluation import METRICS
-from goodfit.recipe import MANY, ORDER, SCALARS, SECTIONS, keys
+from goodfit.models.external import PREFIXES
+from goodfit.recipe import MANY, ONE_OF, ORDER, SCALARS, SECTIONS, keys
 from goodfit.rules import RULES
 from goodfit.technique import Duration
 from goodfit.techniques import TABLE
 
 
-def explain(name: str) -> str:
-    """The page of a recipe key, technique, model, metric or rule. Raises GoodfitError with the nearest name."""
-    pages = dict(_pages())
+def explain(name: str, *, width: int = 100) -> str:
+    """The page of a recipe key, technique, model, metric or rule; several pages where a name stands for several things.
+
+    width: columns that paragraphs are wrapped to. Raises GoodfitError with the nearest name.
+    """
+    pages: dict[str, list[str]] = {}
+    for title, page in _pages():
+        pages.setdefault(title, []).append(page)
     wanted = name.strip()
-    if wanted in pages:
-        return pages[wanted]
-    simple = wanted.lower().replace("-", "_")
-    # A bare technique name, however it is spelt, as people say it aloud.
-    found = [k for k in pages if k.lower().replace("-", "_") == simple or k.rsplit(".", 1)[-1] == simple]
-    if found:
-        return "\n\n".join(pages[k] for k in found[:3])
-    raise GoodfitError(f"nothing is called {name!r}{nearest(name, pages)} goodfit list shows every name")
+    simple = _simple(wanted)
+    # However a name is spelt, as people say it aloud; a prefix stands for the whole family: timm:resnet18.
+    for found in (
+        pages.get(wanted, []),
+        [page for title, some in pages.items() if _simple(title) == simple for page in some],
+        [page for title, some in pages.items() if _simple(title.rsplit(".", 1)[-1]) == simple for page in some],
+        pages.get(wanted.split(":")[0], []) if ":" in wanted else [],
+    ):
+        if found:
+            return "\n\n".join(wrapped(page, width) for page in dict.fromkeys(found))
+    raise GoodfitError(f"nothing is called {name!r}{nearest(name, pages) or ';'} goodfit list shows every name")
 
 
 def listing() -> Iterator[tuple[str, list[str]]]:
@@ -43,46 +54,117 @@ def listing() -> Iterator[tuple[str, list[str]]]:
     yield "rules", [rule.name for rule in RULES]
 
 
+def wrapped(page: str, width: int) -> str:
+    """A page with its paragraphs wrapped anew; what is indented or an example stays as it is.
+
+    >>> print(wrapped("Formula: one\\nline that goes on.\\n\\n    x = 1", 24))
+    Formula: one line that
+        goes on.
+    <BLANKLINE>
+        x = 1
+    """
+    lines: list[str] = []
+    for line in page.split("\n"):
+        held = lines[-1] if lines else ""
+        continues = bool(held) and not held.startswith((" ", ">>>", "=")) and not _begins(line)
+        follows = bool(held) and _begins(held) and re.match(r" {4}\S", line) and not held.endswith("::")
+        if line.strip() and (continues or follows) and not line.startswith((">>>", "=", "    " * 2)):
+            lines[-1] = f"{held} {line.strip()}"
+        else:
+            lines.append(line)
+    made: list[str] = []
+    for line in lines:
+        indent = "    " if _begins(line) else "      " if line.startswith("  ") else ""
+        made += textwrap.wrap(
+            line, max(width, 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+    return "\n".join(made)
+
+
+def _begins(line: str) -> bool:
+    """Whether a line of a docstring begins an item such as ``alpha: ...`` or ``Source: ...``, or is indented."""
+    return bool(re.match(r"(- |[\w*`-]+(,? (and )?[\w*`-]+){0,3}: )", line)) or line.startswith((" ", ">>>", "="))
+
+
+def _simple(name: str) -> str:
+    return name.lower().replace("-", "_")
+
+
 def _pages() -> Iterator[tuple[str, str]]:
+    """Every page with each name it goes by."""
     for slot, classes in TABLE.items():
+        if slot not in SECTIONS:
+            lines = [f"  {name}: {_first(cls)}" for name, cls in classes.items()]
+            some = "one of" if slot in ONE_OF else "any of"
+            yield slot, _titled(f"{slot} (slot)", f"Takes {some}:\n" + "\n".join(lines))
+            if slot in ONE_OF:
+                yield f"{slot}.name", _titled(f"{slot}.name", "One of:\n" + "\n".join(lines))
         for name, cls in classes.items():
-            title = name if slot not in SECTIONS else slot
-            yield title, _class_page(cls, slot, name)
-            yield f"{slot}.{name}", _class_page(cls, slot, name)
+            page = _class_page(cls, slot, name)
+            yield slot if slot in SECTIONS else name, page
+            if slot not in SECTIONS:
+                yield f"{slot}.{name}", page
     for slot in ("task", "data"):
         yield slot, _class_page(SECTIONS[slot], slot, slot)
     for key, (cls, one) in keys().items():
         if one and one != "name":
-            yield key, f"{key}\n{'=' * len(key)}\n{_setting(cls, one)}\n\n{_doc(cls)}"
-        elif one == "name":
-            slot = key.split(".")[0]
-            lines = [f"  {n}: {_doc(c).splitlines()[0]}" for n, c in TABLE[slot].items()]
-            yield key, f"{key}\n{'=' * len(key)}\nOne of:\n" + "\n".join(lines)
+            yield key, _key_page(key, cls, one)
     for name, function in METRICS.items():
-        yield name, f"{name} (metric)\n{'=' * (len(name) + 9)}\n{_doc(function)}"
+        yield name, _titled(f"{name} (metric)", _doc(function))
     for rule in RULES:
-        yield rule.name, f"{rule.name} (rule)\n{'=' * (len(rule.name) + 7)}\n{_doc(rule)}"
+        yield rule.name, _titled(f"{rule.name} (rule)", _doc(rule))
+    yield "metrics", _titled("metrics", "\n".join(f"  {name}: {_first(one)}" for name, one in METRICS.items()))
+    yield "rules", _titled("rules", "\n".join(f"  {rule.name}: {_first(rule)}" for rule in RULES))
 
 
 def _class_page(cls: type[Any], slot: str, name: str) -> str:
     path = slot if slot in SECTIONS else f"{slot}.{name}" if slot in MANY else slot
-    title = f"{name} ({slot})" if name != slot else slot
-    lines = [title, "=" * len(title), _doc(cls), ""]
-    if slot not in SECTIONS and slot not in MANY:
-        lines += [f'In a recipe: [{slot}] name = "{name}"    On the command line: --set {slot}.name={name}']
-    elif slot in MANY:
-        lines += [f"In a recipe: [{path}]    On the command line: --set {path}=true"]
+    lines = [_doc(cls)]
+    said = f"{name}:NAME" if slot == "model" and f"{name}:" in PREFIXES else name
+    if slot in MANY:
+        lines += ["", f"In a recipe: [{path}]", f"On the command line: --set {path}=true"]
+    elif slot not in SECTIONS:
+        lines += ["", f'In a recipe: [{slot}] name = "{said}"', f"On the command line: --set {slot}.name={said}"]
     if fields(cls):
-        lines += ["", "Settings:"]
-        lines += [f"  {path}.{_setting(cls, one.name)}" for one in fields(cls)]
-    return "\n".join(lines)
+        lines += ["", "Settings:", *(f"  {path}.{_setting(cls, one.name)}" for one in fields(cls))]
+    return _titled(f"{name} ({slot})" if name != slot else slot, "\n".join(lines))
+
+
+def _key_page(key: str, cls: type[Any], name: str) -> str:
+    """What a key takes; where several techniques have a setting of that name, what it is in each."""
+    slot = key.split(".")[0]
+    owners = [c for c in TABLE.get(slot, {}).values() if name in {f.name for f in fields(c)}]
+    if slot not in ONE_OF or len(owners) < 2:
+        return _titled(key, f"{_setting(cls, name)}\n\n{_doc(cls)}")
+    kinds: dict[str, list[str]] = {}
+    for owner in owners:
+        kinds.setdefault(_setting(owner, name).removeprefix(f"{name}: "), []).append(owner.name)
+    lines = [f"  {', '.join(names)}: {setting}" for setting, names in kinds.items()]
+    meaning = dict.fromkeys(filter(None, (_told(owner, name) for owner in owners)))
+    pages = f"The pages of these say more: goodfit explain {owners[0].name}"
+    return _titled(key, "\n".join([*meaning, *([""] if meaning else []), "A setting of:", *lines, "", pages]))
+
+
+def _told(cls: type[Any], name: str) -> str:
+    """The line of a class's docstring that is about one of its settings."""
+    lines = _doc(cls).split("\n")
+    for number, line in enumerate(lines):
+        if re.match(rf"([\w, ]+, )?{name}(, [\w, ]+)?: ", line):
+            rest = [more.strip() for more in lines[number + 1 :]]
+            after = next((k for k, more in enumerate(lines[number + 1 :]) if not more.startswith("  ")), len(rest))
+            return " ".join([line, *rest[:after]])
+    return ""
+
+
+def _titled(title: str, text: str) -> str:
+    return f"{title}\n{'=' * len(title)}\n{text}"
 
 
 def _setting(cls: type[Any], name: str) -> str:
     (one,) = (f for f in fields(cls) if f.name == name)
     hint = get_type_hints(cls, include_extras=True)[name]
-    default = "required" if one.default is MISSING else "none" if one.default is None else str(one.default)
-    return f"{name}: {_words(hint)}; default {default}"
+    default = "required" if one.default is MISSING else "none" if one.default in (None, ()) else str(one.default)
+    return f"{name}: {_words(hint)}; default {default.lower() if isinstance(one.default, bool) else default}"
 
 
 def _words(hint: Any) -> str:
@@ -95,19 +177,24 @@ def _words(hint: Any) -> str:
         return " ".join([_words(base), *filter(None, limits)])
     arguments = get_args(hint)
     if str(get_origin(hint)) == "typing.Literal":
-        return " | ".join(map(str, arguments))
-    if arguments and get_origin(hint) is not tuple:
+        return " | ".join(str(one).lower() if isinstance(one, bool) else str(one) for one in arguments)
+    if get_origin(hint) is tuple:
+        return "a list of " + " and ".join(dict.fromkeys(_words(a) for a in arguments if a is not ...))
+    if arguments:
         return " or ".join(_words(a) for a in arguments)
-    if hint is type(None):
-        return "none"
-    return getattr(hint, "__name__", str(hint)) if not arguments else str(hint).replace("typing.", "")
+    names = {type(None): "none", int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    return names.get(hint) or str(getattr(hint, "__name__", hint))
 
 
 def _limit(extra: Any) -> str:
-    for sign, attribute in ((">", "gt"), (">=", "ge"), ("<", "lt"), ("<=", "le")):
+    for sign, attribute in (("above", "gt"), ("from", "ge"), ("below", "lt"), ("to", "le")):
         if getattr(extra, attribute, None) is not None:
             return f"{sign} {getattr(extra, attribute)}"
     return ""
+
+
+def _first(thing: Any) -> str:
+    return _doc(thing).split("\n")[0]
 
 
 def _doc(thing: Any) -> str:

@@ -52,6 +52,10 @@ class Screen:
         if not self.quiet:
             self.console.print(escape(text))
 
+    def warn(self, text: str) -> None:
+        """A line that is shown even when quiet."""
+        self.console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
+
     def rows(self, rows: Iterable[Sequence[str]]) -> None:
         """Left column names, right column values."""
         if self.quiet:
@@ -67,12 +71,17 @@ class Screen:
         """Findings, the gravest first; the rest is counted."""
         order = {"error": 0, "warning": 1, "advice": 2}
         shown = sorted(findings, key=lambda f: order[f.severity])
+        table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
         for one in shown[:most]:
             if self.quiet and one.severity == "advice":
                 continue
-            where = f" {escape(one.where)}:" if one.where else ""
-            fix = f" [dim]{escape(one.fix)}[/]" if one.fix else ""
-            self.console.print(f"  {MARKS[one.severity]}{where} {escape(one.message)}{fix}")
+            where = f"{escape(one.where)}: " if one.where else ""
+            fix = f"\n[dim]-> {escape(one.fix)}[/]" if one.fix else ""
+            table.add_row(MARKS[one.severity], f"{where}{escape(one.message)}{fix}")
+        if table.row_count:
+            self.console.print(table)
         if len(shown) > most and not self.quiet:
             self.console.print(f"  [dim]and {len(shown) - most} more in findings.json and the report[/]")
 

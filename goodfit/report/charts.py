@@ -17,34 +17,33 @@ BLUE, ORANGE, GREEN = "#2563eb", "#ea580c", "#059669"
 _STYLE: Any = {"font.size": 10, "font.family": "sans-serif", "svg.fonttype": "none", "svg.hashsalt": "goodfit"}
 
 
-def learning_curves(rows: Sequence[Mapping[str, Any]], title: str, metric: str) -> str:
-    """Loss of both parts, and the metric on validation, over steps; the best weights marked."""
-    figure, (left, right) = _figure(2)
+def loss_curves(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The loss of both parts over steps; logarithmic where it falls far."""
+    figure, (axes,) = _figure(1, width=3.9)
     steps = [r["step"] for r in rows]
-    _line(left, steps, [r.get("train_loss") for r in rows], BLUE, "train")
-    _line(left, steps, [r.get("valid_loss") for r in rows], ORANGE, "validation")
+    _line(axes, steps, [r.get("train_loss") for r in rows], BLUE, "train")
+    _line(axes, steps, [r.get("valid_loss") for r in rows], ORANGE, "validation")
     positive = [r[k] for r in rows for k in ("train_loss", "valid_loss") if r.get(k) is not None and r[k] > 0]
     if positive and max(positive) > 20 * min(positive):
-        left.set_yscale("log")
-    left.set_title("loss", loc="left", color=INK)
-    left.legend(frameon=False, fontsize=9)
+        axes.set_yscale("log")
+    axes.set_title("loss", loc="left", color=INK)
+    axes.legend(frameon=False, fontsize=9)
+    axes.set_xlabel("step", color=MUTED)
+    return _svg(figure)
+
+
+def metric_curve(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The metric on validation over steps, with the weights that were kept."""
+    figure, (axes,) = _figure(1, width=3.9)
+    steps = [r["step"] for r in rows]
     key = next((k for k in rows[-1] if k.startswith("valid_") and k != "valid_loss"), "valid_loss")
-    _line(right, steps, [r.get(key) for r in rows], ORANGE, "")
+    _line(axes, steps, [r.get(key) for r in rows], ORANGE, "")
     best = max((i for i, r in enumerate(rows) if r.get("best")), default=None)
     if best is not None and rows[best].get(key) is not None:
-        right.plot(steps[best], rows[best][key], "o", color=GREEN, markersize=7)
-        right.annotate(
-            "best weights",
-            (steps[best], rows[best][key]),
-            (0, -14),
-            textcoords="offset points",
-            ha="right",
-            color=GREEN,
-            fontsize=9,
-        )
-    right.set_title(key.removeprefix("valid_").replace("_", " ") + " on validation", loc="left", color=INK)
-    for axes in (left, right):
-        axes.set_xlabel("step", color=MUTED)
+        axes.plot(steps[best], rows[best][key], "o", color=GREEN, markersize=7, label="best weights")
+        axes.legend(frameon=False, fontsize=9)
+    axes.set_title(key.removeprefix("valid_").replace("_", " ") + " on validation", loc="left", color=INK)
+    axes.set_xlabel("step", color=MUTED)
     return _svg(figure)
 
 
@@ -172,7 +171,8 @@ def against_baselines(results: Mapping[str, Any]) -> str:
     if own["low"] is not None:
         axes.plot([own["low"], own["high"]], [len(rows)] * 2, color=INK, linewidth=2, solid_capstyle="butt")
     for row, value in enumerate(values):
-        axes.text(value, row, f" {value:.4g}", va="center", fontsize=9, color=INK)
+        place = max(value, own["high"] or value) if row == len(rows) else value
+        axes.text(place, row, f" {value:.4g}", va="center", fontsize=9, color=INK)
     axes.margins(x=0.15)
     axes.set_title(
         own["title"] + (" (higher is better)" if own["better"] == "higher" else " (lower is better)"),

@@ -78,7 +78,7 @@ def curve_words(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -
     best = max((i for i, r in enumerate(rows) if r.get("best")), default=len(rows) - 1)
     text = f"The best weights come from validation {best + 1} of {len(rows)}."
     tail = valid[-max(2, len(valid) // 5) :]
-    if lowest < len(valid) * 0.7 and valid[-1] > valid[lowest] * 1.05:
+    if lowest < len(valid) * 0.7 and valid[-1] > valid[lowest] * 1.25:
         return text + (
             f" The validation loss rises after its lowest point ({valid[lowest]:.3f} to {valid[-1]:.3f}) while "
             f"the training loss falls: "

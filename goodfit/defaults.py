@@ -78,7 +78,11 @@ def _image(data: Data) -> Rows:
     if side >= 24 and height * width <= 64 * 64 and samples >= 2000:
         return rows | _fast_image(data)
     pad = max(1, side // 8)
-    epochs = _epochs_for(samples, 100_000 if side <= 16 else 30_000, low=12, high=80)
+    crop = {
+        "batch.crop": (True, "a shift does not change what is seen", "documents, training techniques Q3"),
+        "batch.crop.padding": (pad, f"an eighth of {side} pixels", "He et al. 2016: 4 of 32"),
+    }
+    epochs = _epochs_for(samples, 40_000 if side <= 16 else 30_000, low=12, high=60)
     small = side <= 64
     return rows | _rows(
         {
@@ -87,8 +91,7 @@ def _image(data: Data) -> Rows:
             else ("resnet", "larger images", "He et al. 2016"),
             **({"model.width": (64, "small images leave room for channels", "trial")} if side <= 16 else {}),
             **({"model.depth": (2 if side <= 16 else 3, f"{side} pixels halve that often", "-")} if small else {}),
-            "batch.crop": (True, "a shift does not change what is seen", "documents, training techniques Q3"),
-            "batch.crop.padding": (pad, f"an eighth of {side} pixels", "He et al. 2016: 4 of 32"),
+            **(crop if side > pad else {}),
             "loss.label_smoothing": (0.1, "less certain, better calibrated", "Szegedy et al. 2016"),
             "optimizer.name": ("adamw", "few images: no time to tune SGD", "trial"),
             "optimizer.lr": (3e-3, "with a norm in every block", "trial"),

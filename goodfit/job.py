@@ -41,6 +41,8 @@ from goodfit.screen import Screen
 from goodfit.techniques.optimizer import parameter_groups
 from goodfit.types import Batch, Inputs, Moment, Part, Tensors, to_device
 
+BEFORE_THE_PLAN = ("lock.json", "findings.json", "preflight.json", "recipe.toml", "data.json")
+"""What a run that was refused in pre-flight leaves in its folder; the next try takes the folder over."""
 SAVE_EVERY = 15.0
 """Seconds between checkpoints, at validations: what a crash can cost."""
 
@@ -162,7 +164,7 @@ def choose_folder(out: str | Path | None, data: Data, plan: Plan) -> tuple[Path,
             f"{folder} already holds a run ({'finished' if _finished(folder) else 'of another recipe or other data'}); "
             "nothing is written over. Choose another --out"
         )
-    if folder.is_dir() and any(p for p in folder.iterdir() if p.name != "lock.json"):
+    if folder.is_dir() and any(p for p in folder.iterdir() if p.name not in BEFORE_THE_PLAN):
         raise RunError(f"{folder} is not empty and holds no run; choose another --out")
     store.probe(folder)
     return folder, False
@@ -220,8 +222,11 @@ class Job:
             store.write_json(self.folder / "findings.json", [asdict(f) for f in findings])
             store.write_json(self.folder / "preflight.json", [v.to_json() for v in verdicts])
             screen.findings([f for v in verdicts for f in v.findings])
-            if any(f.severity == "error" for v in verdicts for f in v.findings):
-                raise GoodfitError("pre-flight found an error (above); training would waste your time. Mend it first")
+            fatal = [f for v in verdicts for f in v.findings if f.severity == "error"]
+            if fatal:
+                more = f" ({len(fatal) - 1} more above)" if len(fatal) > 1 else ""
+                where = f"{fatal[0].where}: " if fatal[0].where else ""
+                raise GoodfitError(f"not trained: {where}{fatal[0].message}; {fatal[0].fix}{more}")
             model = self.measure_execution(model)
             store.write_file(self.folder / "recipe.toml", self.recipe.to_toml().encode())
             store.write_json(

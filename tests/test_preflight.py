@@ -261,6 +261,7 @@ FAULTY: list[tuple[str, str, str, str, Callable[[], Program]]] = [
     ("constant-labels", "warning", "targets", "a class without samples", lambda: classes(net(), targets=NOISE % 2)),
     ("constant-labels", "error", "targets", "one value only", lambda: values(net(1), torch.ones(240))),
     ("split-overlap", "error", "splits", "most held-out rows stand in train", lambda: overlapping(70)),
+    ("split-overlap", "warning", "splits", "a table of six different rows", lambda: classes(Table(), coarse(6))),
     ("split-overlap", "warning", "splits", "many held-out rows stand in train", lambda: overlapping(30)),
     ("initial-loss", "warning", "last layer", "a head that is far too loud", lambda: classes(loud(net()))),
     ("initial-loss", "warning", "last layer", "a loud regression head", lambda: values(loud(net(1)))),
@@ -417,6 +418,11 @@ class Table(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         return torch.as_tensor(self.head(torch.cat([inputs["numeric"], self.embedding(inputs["category"][:, 0])], 1)))
+
+
+def coarse(kinds: int) -> dict[str, Tensor]:
+    """A table that holds only so many different rows."""
+    return {"numeric": draw(kinds, 8)[torch.arange(240) % kinds], "category": torch.zeros(240, 1, dtype=torch.long)}
 
 
 def table() -> dict[str, Tensor]:
@@ -639,10 +645,9 @@ def test_streamed_data_is_checked_but_for_its_overlap() -> None:
 
 
 def test_rows_that_repeat_honestly_in_a_coarse_table_are_told_but_raise_no_alarm() -> None:
-    coarse = {"numeric": draw(240, 8).round(), "category": torch.zeros(240, 1, dtype=torch.long)}
-    coarse["numeric"][:, 1] = torch.arange(240)
-    coarse["numeric"][200:208] = coarse["numeric"][:8]
-    verdict = classes(Table(), coarse).verdicts()["split-overlap"]
+    rows = coarse(240)
+    rows["numeric"][200:208] = rows["numeric"][:8]
+    verdict = classes(Table(), rows).verdicts()["split-overlap"]
     assert verdict.outcome == "ok"
     assert verdict.text.startswith("8 of 80 held-out samples")
 

@@ -65,8 +65,12 @@ def overlap(train: Part, *held_out: Part) -> Values:
         raise NotRecorded("the data is streamed or cut from one sequence")
     known = set(_rows(train))
     shared = sum(row in known for part in held_out if isinstance(part, Tensors) for row in _rows(part))
-    rich = not isinstance(train.inputs, dict) and train.inputs[0].numel() >= 64
-    return {"split.shared": shared, "split.size": sum(map(len, held_out)), "split.rich": rich}
+    return {
+        "split.shared": shared,
+        "split.size": sum(map(len, held_out)),
+        "split.repeats": 1 - len(known) / max(len(train), 1),
+        "split.rich": not isinstance(train.inputs, dict) and train.inputs[0].numel() >= 64,
+    }
 
 
 def _rows(part: Tensors) -> Iterator[int]:

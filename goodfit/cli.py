@@ -95,8 +95,8 @@ def predict(
             print(f"... {len(frame):,} rows; write them all with --out predictions.csv")
 
 
-@app.command()
-def test(
+@app.command("test")
+def open_test(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     source: Annotated[str | None, typer.Option(help="Where the data lies now, if it moved.")] = None,
 ) -> None:
@@ -168,8 +168,9 @@ def _complain(text: str) -> None:
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns
         lines = [
-            line if line.startswith("  ") and not line.startswith("  -") else textwrap.fill(
-                line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+            line
+            if line.startswith("  ") and not line.startswith("  -")
+            else textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
             for line in text.split("\n")
         ]
         text = "\n".join(lines)

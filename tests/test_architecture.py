@@ -21,7 +21,7 @@ LAYERS = [
     ["cli", "__main__", "__init__"],
     ["job"],
     ["screen", "pages"],
-    ["run"],
+    ["run", "record"],
     ["evaluate", "execution", "preflight", "loop"],
     ["plan"],
     ["defaults"],
@@ -30,7 +30,7 @@ LAYERS = [
     ["techniques"],
     ["models", "rules"],
     ["probes", "check"],
-    ["technique", "keyed", "store"],
+    ["technique", "keyed", "store", "machine", "interrupt"],
     ["types", "errors"],
 ]
 LEVEL = {name: len(LAYERS) - number for number, names in enumerate(LAYERS) for name in names}

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import goodfit
 from goodfit import job, store
 from goodfit.errors import GoodfitError, ModelError, RunError
+from goodfit.interrupt import Interrupted
 from goodfit.recipe import Recipe
 from goodfit.run import Run
 from goodfit.screen import Screen
@@ -75,7 +76,7 @@ def test_an_interrupted_run_goes_on_to_the_very_same_bits(steps: int, monkeypatc
     StopAfter.steps = steps
     with monkeypatch.context() as patch:
         patch.setattr(job, "Signals", StopAfter)
-        with pytest.raises(job.Interrupted) as caught:
+        with pytest.raises(Interrupted) as caught:
             train("digits", "torn", recipe)
     assert caught.value.code == 130
     assert "the same command" in str(caught.value)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields
+from functools import partial
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from goodfit.errors import GoodfitError, nearest
 from goodfit.evaluation import METRICS
 from goodfit.models.external import PREFIXES
-from goodfit.recipe import MANY, ONE_OF, ORDER, SCALARS, SECTIONS, keys
+from goodfit.recipe import MANY, ONE_OF, ORDER, SCALARS, SECTIONS, RunSettings, keys
 from goodfit.rules import RULES
 from goodfit.technique import Duration
 from goodfit.techniques import TABLE
+
+Page = Callable[[], str]
+"""Writes the text of a page."""
 
 
 def explain(name: str, *, width: int = 100) -> str:
@@ -23,7 +27,7 @@ def explain(name: str, *, width: int = 100) -> str:
 
     width: columns that paragraphs are wrapped to. Raises GoodfitError with the nearest name.
     """
-    pages: dict[str, list[str]] = {}
+    pages: dict[str, list[Page]] = {}
     for title, page in _pages():
         pages.setdefault(title, []).append(page)
     wanted = name.strip()
@@ -36,7 +40,7 @@ def explain(name: str, *, width: int = 100) -> str:
         pages.get(wanted.split(":")[0], []) if ":" in wanted else [],
     ):
         if found:
-            return "\n\n".join(wrapped(page, width) for page in dict.fromkeys(found))
+            return "\n\n".join(wrapped(page, width) for page in dict.fromkeys(page() for page in found))
     raise GoodfitError(f"nothing is called {name!r}{nearest(name, pages) or ';'} goodfit list shows every name")
 
 
@@ -90,43 +94,52 @@ def _simple(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
-def _pages() -> Iterator[tuple[str, str]]:
-    """Every page with each name it goes by."""
+def _pages() -> Iterator[tuple[str, Page]]:
+    """Every name with the function that writes its page."""
     for slot, classes in TABLE.items():
         if slot not in SECTIONS:
-            lines = [f"  {name}: {_first(cls)}" for name, cls in classes.items()]
-            some = "one of" if slot in ONE_OF else "any of"
-            yield slot, _titled(f"{slot} (slot)", f"Takes {some}:\n" + "\n".join(lines))
-            if slot in ONE_OF:
-                yield f"{slot}.name", _titled(f"{slot}.name", "One of:\n" + "\n".join(lines))
+            yield slot, partial(_list_page, f"{slot} (slot)", "One of:" if slot in ONE_OF else "Any of:", classes)
+        if slot in ONE_OF:
+            yield f"{slot}.name", partial(_list_page, f"{slot}.name", "One of:", classes)
         for name, cls in classes.items():
-            page = _class_page(cls, slot, name)
+            page = partial(_class_page, cls, slot, name)
             yield slot if slot in SECTIONS else name, page
             if slot not in SECTIONS:
                 yield f"{slot}.{name}", page
     for slot in ("task", "data"):
-        yield slot, _class_page(SECTIONS[slot], slot, slot)
+        yield slot, partial(_class_page, SECTIONS[slot], slot, slot)
     for key, (cls, one) in keys().items():
         if one and one != "name":
-            yield key, _key_page(key, cls, one)
+            yield key, partial(_key_page, key, cls, one)
     for name, function in METRICS.items():
-        yield name, _titled(f"{name} (metric)", _doc(function))
+        yield name, partial(_doc_page, f"{name} (metric)", function)
     for rule in RULES:
-        yield rule.name, _titled(f"{rule.name} (rule)", _doc(rule))
-    yield "metrics", _titled("metrics", "\n".join(f"  {name}: {_first(one)}" for name, one in METRICS.items()))
-    yield "rules", _titled("rules", "\n".join(f"  {rule.name}: {_first(rule)}" for rule in RULES))
+        yield rule.name, partial(_doc_page, f"{rule.name} (rule)", rule)
+    yield "metrics", partial(_list_page, "metrics", "What a model is judged by:", METRICS)
+    yield "rules", partial(_list_page, "rules", "What pre-flight looks for:", {rule.name: rule for rule in RULES})
+    yield "run", partial(_class_page, RunSettings, "run", "run")
+
+
+def _list_page(title: str, head: str, things: Mapping[str, Any]) -> str:
+    return _titled(
+        title, "\n".join([head, *(f"  {name}: {_doc(one).split(chr(10))[0]}" for name, one in things.items())])
+    )
+
+
+def _doc_page(title: str, thing: Any) -> str:
+    return _titled(title, _doc(thing))
 
 
 def _class_page(cls: type[Any], slot: str, name: str) -> str:
-    path = slot if slot in SECTIONS else f"{slot}.{name}" if slot in MANY else slot
+    path = "" if slot == "run" else f"{slot}.{name}." if slot in MANY else f"{slot}."
     lines = [_doc(cls)]
     said = f"{name}:NAME" if slot == "model" and f"{name}:" in PREFIXES else name
     if slot in MANY:
-        lines += ["", f"In a recipe: [{path}]", f"On the command line: --set {path}=true"]
-    elif slot not in SECTIONS:
+        lines += ["", f"In a recipe: [{path[:-1]}]", f"On the command line: --set {path[:-1]}=true"]
+    elif slot not in SECTIONS and slot != "run":
         lines += ["", f'In a recipe: [{slot}] name = "{said}"', f"On the command line: --set {slot}.name={said}"]
     if fields(cls):
-        lines += ["", "Settings:", *(f"  {path}.{_setting(cls, one.name)}" for one in fields(cls))]
+        lines += ["", "Settings:", *(f"  {path}{_setting(cls, one.name)}" for one in fields(cls))]
     return _titled(f"{name} ({slot})" if name != slot else slot, "\n".join(lines))
 
 
@@ -191,10 +204,6 @@ def _limit(extra: Any) -> str:
         if getattr(extra, attribute, None) is not None:
             return f"{sign} {getattr(extra, attribute)}"
     return ""
-
-
-def _first(thing: Any) -> str:
-    return _doc(thing).split("\n")[0]
 
 
 def _doc(thing: Any) -> str:

@@ -15,7 +15,7 @@ from goodfit.rules import RULES
 from goodfit.types import Inputs, to_device
 
 SAMPLES = 128
-NUMBERS = 1 << 19
+NUMBERS = 1 << 17
 """Numbers in the batch that probes see: of large images and long texts there are fewer, so that it takes seconds."""
 
 
@@ -78,4 +78,4 @@ def _how_many(sample: Inputs) -> int:
     """Samples to look at, from the size of one; a token costs a model about as much as 64 numbers."""
     parts = sample.values() if isinstance(sample, dict) else [sample]
     size = sum(part.numel() * (64 if part.dtype == torch.int64 else 1) for part in parts)
-    return max(8, min(SAMPLES, NUMBERS // max(size, 1)))
+    return max(16, min(SAMPLES, NUMBERS // max(size, 1)))

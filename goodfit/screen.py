@@ -94,7 +94,7 @@ class Screen:
         ]
         table = Table(box=None, padding=(0, 1, 0, 1), show_header=False)
         table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True, style="bold", max_width=18)
+        table.add_column(overflow="fold", style="bold", max_width=24)
         table.add_column(overflow="fold", style="dim")
         for key, choice in shown:
             value = (
@@ -104,7 +104,8 @@ class Screen:
                 if choice.value is None
                 else str(choice.value)
             )
-            source = "" if choice.source in ("-", "its page", "recipe") else f" ({choice.source})"
+            plain = not everything or choice.source in ("-", "its page", "recipe")
+            source = "" if plain else f" ({choice.source})"
             table.add_row(
                 escape(key),
                 escape(value),
@@ -188,10 +189,10 @@ class Screen:
                 f"  calibrated: temperature {heat['value']:.3f}, log loss {heat['log_loss_before']:.4f} -> "
                 f"{heat['log_loss_after']:.4f}"
                 if heat["value"] != 1.0
-                else f"  calibration left as it is: {heat['note']}"
+                else f"  calibration: temperature {heat['note']}"
             )
         self.line(
-            f"  {results['steps']:,} steps in {clock(results['seconds'])}; {results['ended']}; "
+            f"  {results['steps']:,} steps in {clock(results['seconds'])} ({results['ended']}); "
             f"{results['parameters']:,} parameters"
         )
         self.console.print(f"\n  report   [link=file://{report.resolve()}]{escape(str(report))}[/link]")

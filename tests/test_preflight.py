@@ -332,6 +332,13 @@ FAULTY: list[tuple[str, str, str, str, Callable[[], Program]]] = [
         "wrong-gradient",
         "warning",
         "",
+        "a wrong backward behind a zero-initialised head",
+        lambda: classes(Does(lambda m, x: m.body[2](Wrong.apply(m.body[1](m.body[0](x)))), zeroed(net()))),
+    ),
+    (
+        "wrong-gradient",
+        "warning",
+        "",
         "half of a path detached",
         lambda: classes(Does(lambda m, x: (lambda h: m.body[2](h + h.detach()))(m.body[:2](x)))),
     ),

@@ -123,9 +123,8 @@ def numerical_gradient(task: Task, model: nn.Module, ready: Inputs, aim: Tensor,
     """Worst relative difference between back-propagation and central differences in float64 along random directions.
 
     Tensors along which the slopes to the two sides differ stand at a kink of the loss and are left out. So is what does
-    not fit into ``GRADIENT_SECONDS``.
+    not fit into ``GRADIENT_SECONDS``. Below a zero-initialised head all gradients are zero, so it gets values first.
     """
-    trial = copied(model).double().eval()
     few = torch.arange(min(6, len(aim)))
     small = _pick(ready, few)
     small = {k: _double(v) for k, v in small.items()} if isinstance(small, dict) else _double(small)
@@ -135,7 +134,13 @@ def numerical_gradient(task: Task, model: nn.Module, ready: Inputs, aim: Tensor,
         return plain_loss(task, trial(small), wanted)
 
     began = time.monotonic()
-    start = loss()
+    for woken in (True, False):
+        trial = copied(model).double().eval()
+        if woken:
+            _wake(trial)
+        start = loss()
+        if bool(torch.isfinite(start)):
+            break
     if start.requires_grad:
         start.backward()  # type: ignore[no-untyped-call]
     named = [(n, p) for n, p in trial.named_parameters() if p.requires_grad and p.grad is not None]
@@ -178,7 +183,10 @@ def numerical_gradient(task: Task, model: nn.Module, ready: Inputs, aim: Tensor,
 
 def one_batch(task: Task, model: nn.Module, ready: Inputs, aim: Tensor) -> Values:
     """Train a copy on a few samples, dropout off, until the loss is a tenth or the time is up."""
-    few = torch.arange(min(32 if task.kind != "language" else 8, len(aim)))
+    few = torch.arange(min(max(2, 256 // aim.shape[1]) if task.kind == "language" else 32, len(aim)))
+    seconds = _seconds_a_pass(task, model, _pick(ready, few), aim[few.to(aim.device)])
+    # Fewer samples where a pass takes long: some fifty steps are wanted.
+    few = few[: max(4, int(len(few) * ONE_BATCH_SECONDS / 50 / seconds))]
     small, wanted = _pick(ready, few), aim[few.to(aim.device)]
     floor = _floor(task, small, wanted)
     best: Values = {}
@@ -238,6 +246,17 @@ def copied(model: nn.Module) -> nn.Module:
     return made
 
 
+def _seconds_a_pass(task: Task, model: nn.Module, small: Inputs, wanted: Tensor) -> float:
+    """Of a forward and a backward pass in train mode, the second of two: the first one fills caches."""
+    trial, began = copied(model).train(), 0.0
+    for _ in range(2):
+        began = time.monotonic()
+        loss = plain_loss(task, trial(small), wanted)
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+    return max(time.monotonic() - began, 1e-6)
+
+
 def _compared(model: nn.Module, first: Inputs, second: Inputs) -> tuple[Tensor, Tensor]:
     """Outputs for two batches, in eval mode and with equal random numbers.
 
@@ -266,6 +285,7 @@ def _compared(model: nn.Module, first: Inputs, second: Inputs) -> tuple[Tensor, 
 
 
 def _wake(model: nn.Module) -> None:
+    """Gives values to parameters that are zero or nearly so, and would hide what lies before them."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.is_floating_point() and parameter.numel() and float(parameter.abs().max()) < 1e-3:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from goodfit.technique import Share, Span, technique
-from goodfit.techniques.batch_inputs import active, on_images
+from goodfit.techniques.batch_inputs import active, like, on_images
 from goodfit.types import Batch, Moment
 
 
@@ -21,9 +21,8 @@ def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def shrink(images: Tensor, height: int, width: int) -> Tensor:
-    """Images ``(batch, channels, H, W)`` at ``(height, width)``, bilinear with anti-aliasing; float32 in the images'
-    scale."""
-    return F.interpolate(images.float(), size=(height, width), mode="bilinear", antialias=True)
+    """Images ``(batch, channels, H, W)`` at ``(height, width)``, bilinear with anti-aliasing; the dtype stays."""
+    return like(F.interpolate(images.float(), size=(height, width), mode="bilinear", antialias=True), images)
 
 
 @technique("batch")
@@ -40,6 +39,9 @@ class Grow:
     Ours: whole batches at once, stages in shares of the run.
     Helps: where time is short: convolutional nets that end in a mean or maximum over positions. Hurts: models with one
     size only (position embeddings, flattened heads); details that only full images show are learned late.
+
+    scales: sides of the stages, as shares of the full side. until_shares: of the run at which each stage ends.
+    until: off from here on, such as ``"80%"``.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("image",)

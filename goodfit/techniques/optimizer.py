@@ -237,7 +237,7 @@ class Muon(Shared):
         filters = [g for g in groups if g.get("matrix") == 4]
         others = _without_matrices(groups, [*hidden, *filters], self.rest_lr / self.lr if self.lr else 0.0)
         for group in others:
-            group["weight_decay"] = self.rest_weight_decay if group["weight_decay"] else 0.0
+            group["weight_decay"] = self.rest_weight_decay if group.get("weight_decay") else 0.0
         parts: list[Optimizer] = []
         fast = _fusable(others)
         if hidden:

@@ -91,7 +91,7 @@ def test_n_grams_are_those_of_scikit_learn_each_once():
 
 
 def test_a_table_of_texts_is_text_and_learns_its_words_from_train_only():
-    data = read_text(reviews())
+    data = read_text(reviews(), tokens="words")
     assert data.spec.kind == "text"
     assert data.spec.shape == (data.spec.length,)
     assert data.train.inputs.shape == (len(data.train), data.spec.length)

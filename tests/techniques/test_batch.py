@@ -22,6 +22,7 @@ from goodfit.techniques.batch import (
     Cutout,
     Erasing,
     Flip,
+    Grow,
     Mixup,
     Noise,
     RandomResizedCrop,
@@ -76,7 +77,18 @@ def rows(batch: Batch, positions: list[int]) -> Batch:
     return Batch(batch.inputs[positions], batch.targets[positions], batch.weight[positions], batch.index[positions])
 
 
-@pytest.mark.parametrize("cls", ALL, ids=NAMES)
+def test_growing_images_are_small_at_first_and_whole_at_the_end() -> None:
+    batch = sample(Flip, 4)
+    sides = [
+        Grow(scales=(0.5, 0.75), until_shares=(0.4, 0.7))(batch, Moment(0, 0, step, 100)).inputs.shape[-2:]
+        for step in (0, 39, 40, 69, 70, 99)
+    ]
+    assert sides == [(8, 8), (8, 8), (9, 12), (9, 12), (12, 16), (12, 16)]
+    flat = Batch(torch.full((2, 3, 32, 32), 77, dtype=torch.uint8), torch.zeros(2), None, torch.arange(2))
+    assert torch.equal(Grow()(flat, MOMENT).inputs, torch.full((2, 3, 20, 20), 77, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("cls", [one for one in ALL if one is not Grow], ids=lambda c: c.name)
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
 @pytest.mark.parametrize("count", [1, 8])
 def test_shapes_stay_and_targets_sum_to_one(cls: type[Any], soft: bool, count: int) -> None:
@@ -112,7 +124,7 @@ def test_the_given_batch_is_left_alone_and_the_result_differs(cls: type[Any]) ->
     assert not torch.equal(after.inputs.float(), before.float())
 
 
-@pytest.mark.parametrize("cls", ALL, ids=NAMES)
+@pytest.mark.parametrize("cls", [one for one in ALL if one is not Grow], ids=lambda c: c.name)
 def test_the_same_moment_gives_the_same_batch_and_another_one_a_different_batch(cls: type[Any]) -> None:
     batch, made = sample(cls, 16), busy(cls, **({"p": 0.5} if cls is Flip else {}))
     first, second = made(batch, MOMENT), made(batch, MOMENT)
@@ -155,7 +167,8 @@ def test_every_pair_composes(first: type[Any], second: type[Any]) -> None:
     if isinstance(batch.inputs, dict):
         assert {k: v.shape for k, v in after.inputs.items()} == {k: v.shape for k, v in batch.inputs.items()}
         return
-    assert after.inputs.shape == batch.inputs.shape
+    whole = Grow not in (first, second)
+    assert after.inputs.shape == (batch.inputs.shape if whole else (8, 3, 8, 10))
     if after.targets.is_floating_point():
         assert (after.targets.double().sum(1) - 1).abs().max() < 1e-6
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from goodfit.errors import MissingExtra
+from goodfit.techniques.filters import FilterMuon
 from goodfit.techniques.optimizer import (
     ALL,
     Adam,
@@ -116,7 +117,7 @@ class TestFormulas:
         np.testing.assert_allclose(made, expected, rtol=1e-6)
 
     def test_muon_makes_the_step_orthogonal(self):
-        made = run(Muon(lr=0.1, weight_decay=0.0, momentum=0.0, nesterov=False), GRADS[:1], matrix=True)
+        made = run(Muon(lr=0.1, weight_decay=0.0, momentum=0.0, nesterov=False), GRADS[:1], matrix=2)
         expected = START - 0.1 * math.sqrt(4 / 3) * reference.newton_schulz(GRADS[0])
         np.testing.assert_allclose(made, expected, atol=0.1 * 0.03)  # its products run in bfloat16
         values = np.linalg.svd((START - made) / (0.1 * math.sqrt(4 / 3)), compute_uv=False)
@@ -197,7 +198,8 @@ def test_muon_takes_hidden_matrices_and_leaves_the_rest_to_the_other_rule():
     made = muon.build(parameter_groups(model, muon, batch_size=4))
     by_group = [(g["base_lr"], sorted(n for n in g["param_names"])) for g in made.param_groups]
     assert by_group[0] == (0.02, ["blocks.0.weight", "blocks.1.weight"])
-    assert all(lr == pytest.approx(0.004) for lr, _ in by_group[1:])
+    assert by_group[1] == (0.02, ["conv.weight"])
+    assert all(lr == pytest.approx(0.004) for lr, _ in by_group[2:])
     assert sum(len(names) for _, names in by_group) == len(list(model.parameters()))
     for group in made.param_groups:
         group["lr"] = 0.0
@@ -209,12 +211,16 @@ def test_muon_takes_hidden_matrices_and_leaves_the_rest_to_the_other_rule():
 @pytest.mark.parametrize("rest", ["adamw", "sgd"])
 def test_muon_beside_another_rule_equals_the_two_run_apart(rest):
     muon = Muon(rest=rest, rest_lr=0.01)
-    together, _ = trained(muon, 4)
+    torch.manual_seed(0)
+    together = Net()
+    together.conv.weight.requires_grad_(False)
+    trained(muon, 4, together)
     torch.manual_seed(0)
     model = Net()
+    model.conv.weight.requires_grad_(False)
     hidden = [b.weight for b in model.blocks]
     taken = {id(p) for p in hidden}
-    decayed = [p for p in model.parameters() if id(p) not in taken and p.dim() > 1]
+    decayed = [p for p in model.parameters() if id(p) not in taken and p.dim() > 1 and p.requires_grad]
     plain = [p for p in model.parameters() if p.dim() <= 1]
     groups = [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
     parts = [
@@ -229,6 +235,32 @@ def test_muon_beside_another_rule_equals_the_two_run_apart(rest):
             part.step()
     for a, b in zip(together.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_muon_on_filters_is_torchs_muon_on_the_matrix_of_one_row_a_filter(layout, nesterov):
+    torch.manual_seed(0)
+    filters = nn.Parameter(torch.randn(6, 3, 3, 3).to(memory_format=layout))
+    matrix = nn.Parameter(filters.detach().reshape(6, 27).clone())
+    settings = {"lr": 0.1, "momentum": 0.8, "nesterov": nesterov}
+    one = FilterMuon([{"params": [filters], "weight_decay": 0.1}], steps=5, fixed_norm=False, **settings)
+    other = torch.optim.Muon([matrix], weight_decay=0.1, adjust_lr_fn="original", **settings)
+    for _ in range(3):
+        gradient = torch.randn(6, 3, 3, 3)
+        filters.grad, matrix.grad = gradient.clone(memory_format=layout), gradient.reshape(6, 27).clone()
+        one.step()
+        other.step()
+    # Products in bfloat16 over differently ordered columns agree to about two digits.
+    torch.testing.assert_close(filters.detach().reshape(6, 27), matrix.detach(), rtol=0.02, atol=0.01)
+
+
+def test_a_fixed_norm_is_the_root_of_the_number_of_filters_before_each_step():
+    filters = nn.Parameter(torch.randn(16, 2, 3, 3))
+    filters.grad = torch.zeros_like(filters)
+    made = FilterMuon([{"params": [filters]}], lr=0.0, momentum=0.6, nesterov=True, steps=3, fixed_norm=True)
+    made.step()
+    assert float(filters.detach().norm()) == pytest.approx(4.0)
 
 
 def test_a_schedule_free_optimizer_changes_between_its_two_points():

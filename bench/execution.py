@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bench import record
-from goodfit.job import keep_freed_memory
+from goodfit.machine import keep_freed_memory
 from goodfit.models import build
 from goodfit.techniques.numerics import autocast
 from goodfit.types import InputSpec

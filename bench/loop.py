@@ -32,9 +32,12 @@ from torch import Tensor, nn
 import goodfit
 from bench import record
 from goodfit.data.data import Data
-from goodfit.job import Job, Recorder, Signals, keep_freed_memory, plan_for
+from goodfit.interrupt import Signals
+from goodfit.job import Job, plan_for
 from goodfit.loop import Slots, State, fit
+from goodfit.machine import keep_freed_memory
 from goodfit.recipe import DataSettings
+from goodfit.record import Recorder
 from goodfit.screen import Screen
 from goodfit.techniques import TABLE as TECHNIQUES
 from goodfit.techniques.sampling import shuffled

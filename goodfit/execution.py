@@ -79,6 +79,9 @@ def measure(
     """Time the candidates on copies of the model and return the plan with the choices made, and what was measured."""
     pairs = candidates(plan, image=image, device=device)
     compile_asked = plan["numerics.compile"]
+    if not _can_be_copied(model):
+        plain = Trial(*pairs[0], compiled=False, milliseconds=0.0)
+        return _decide(plan, plain, "not timed: the model cannot be copied"), ()
     remembered = _recall(cache, plan, model, batches)
     if remembered is not None:
         chosen, trials = remembered
@@ -114,6 +117,15 @@ def can_compile(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (7, 0)
     return shutil.which("g++") is not None or shutil.which("clang++") is not None
+
+
+def _can_be_copied(model: nn.Module) -> bool:
+    """False for modules that hold a lock, an open file or the like: trials on the model itself would train it."""
+    try:
+        copy.deepcopy(model)
+    except Exception:  # each of them raises its own
+        return False
+    return True
 
 
 def _decide(plan: Plan, chosen: Trial, reason: str) -> Plan:

@@ -413,7 +413,7 @@ def test_only_corrupt_pictures_are_refused(refused: Callable[..., str], image_fo
 def test_what_preflight_refuses_is_told_in_one_line_and_the_next_try_takes_the_folder() -> None:
     x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     quiet, recipe = Screen(quiet=True), goodfit.Recipe(epochs=1)
-    with pytest.raises(goodfit.GoodfitError, match="not trained: targets: .* the model has 2 outputs") as caught:
+    with pytest.raises(goodfit.GoodfitError, match=r"not trained: targets: .* the model has 2 outputs") as caught:
         goodfit.train((x, np.arange(60) % 3), model=nn.Linear(4, 2), recipe=recipe, out="r", screen=quiet)
     assert "\n" not in str(caught.value)
     run = goodfit.train((x, np.arange(60) % 3), model=nn.Linear(4, 3), recipe=recipe, out="r", screen=quiet)

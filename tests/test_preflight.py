@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import goodfit
 from goodfit.check import Verdict
 from goodfit.data.data import Data
 from goodfit.models import build
 from goodfit.preflight import preflight
 from goodfit.probes import before_training
 from goodfit.rules import RULES
+from goodfit.screen import Screen
 from goodfit.types import Batch, Inputs, InputSpec, Task, Tensors
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Equal initial weights whatever ran before."""
+    torch.manual_seed(0)
 
 
 @dataclass(frozen=True)
@@ -223,6 +232,14 @@ FAULTY: list[tuple[str, str, str, str, Callable[[], Program]]] = [
         "a layer of another width",
         lambda: classes(Does(lambda m, x: m.body(x[:, :5]))),
     ),
+    (
+        "broken-forward",
+        "error",
+        "test_preflight.py",
+        "what fails in train mode only",
+        lambda: classes(Does(lambda m, x: m.body(x[:, :5] if m.training else x))),
+    ),
+    ("broken-forward", "error", "Sequential", "lazy layers", lambda: classes(nn.Sequential(nn.LazyLinear(3)))),
     ("broken-forward", "error", "Does", "a tuple of outputs", lambda: classes(Does(lambda m, x: (m.body(x), x)))),
     ("broken-forward", "error", "", "a module in float64 for inputs in float32", lambda: classes(net().double())),
     ("broken-forward", "error", "model", "infinite outputs", lambda: classes(Does(overflow))),
@@ -236,6 +253,7 @@ FAULTY: list[tuple[str, str, str, str, Callable[[], Program]]] = [
         lambda: values(net(1), draw(240).index_fill(0, torch.tensor([3]), float("nan"))),
     ),
     ("broken-targets", "error", "targets", "only NaN", lambda: values(net(1), torch.full((240,), float("nan")))),
+    ("broken-targets", "error", "outputs", "five outputs for three classes", lambda: classes(net(5))),
     ("broken-targets", "error", "outputs", "two outputs for one value", lambda: values(net(2))),
     (
         "broken-targets",
@@ -585,6 +603,15 @@ class Uncopyable(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return torch.as_tensor(self.body(inputs))
+
+
+def test_a_model_that_cannot_be_copied_still_trains(tmp_path: Path) -> None:
+    x = draw(60, 8).numpy()
+    run = goodfit.train(
+        (x, (x[:, 0] > 0).astype(int) + (x[:, 1] > 0)),
+        model=Uncopyable(), recipe=goodfit.Recipe(epochs=1), out=tmp_path / "r", screen=Screen(quiet=True),
+    )  # fmt: skip
+    assert run.status == "finished"
 
 
 def test_a_model_that_cannot_be_copied_is_not_checked_and_its_data_still_is() -> None:

@@ -22,13 +22,19 @@ ONE_BATCH_SECONDS = 3.0
 
 
 def forward(model: nn.Module, ready: Inputs) -> Values:
-    """Whether the model takes a batch in eval mode and gives one tensor of finite values, and where it fails."""
-    trial = copied(model).eval()
-    try:
-        with torch.no_grad():
-            outputs: Any = trial(ready)
-    except Exception as error:  # whatever a user's module raises is what is to be told
-        return {"forward.error": said(error), "forward.where": _where(error)}
+    """Whether the model takes a batch in both modes and gives one tensor of finite values, and where it fails."""
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
+        what = "its lazy layers do not know their sizes yet; call it once on some inputs first"
+        return {"forward.error": what, "forward.where": type(model).__name__}
+    outputs: Any = None
+    for training in (True, False):
+        trial = copied(model).train(training)
+        try:
+            with torch.no_grad():
+                outputs = trial(ready)
+        except Exception as error:  # whatever a user's module raises is what is to be told
+            mode = " (in train mode)" if training else " (in eval mode)"
+            return {"forward.error": said(error) + mode, "forward.where": _where(error)}
     if not isinstance(outputs, Tensor):
         what = f"forward returns a {type(outputs).__name__}, where one tensor of logits or values is wanted"
         return {"forward.error": what, "forward.where": type(model).__name__}
@@ -50,7 +56,7 @@ def outputs(task: Task, model: nn.Module, ready: Inputs, aim: Tensor) -> Values:
         fits, wanted = len(shape) == 3 and shape[:2] == tuple(aim.shape), f"({size}, {aim.shape[-1]}, vocabulary)"
     elif task.kind == "classification":
         count = len(task.classes)
-        fits = len(shape) in (2, 3) and shape[0] == size and (shape[-1] >= count or (binary and shape[-1] == 1))
+        fits = len(shape) in (2, 3) and shape[0] == size and (shape[-1] == count or (binary and shape[-1] == 1))
         wanted = f"({size}, {count})"
     else:
         # A column beside a row would be broadcast to a square, and the model would learn the mean.
@@ -148,8 +154,9 @@ def numerical_gradient(task: Task, model: nn.Module, ready: Inputs, aim: Tensor,
         raise NotRecorded("no parameter gets a gradient")
     worst, where, sampled, late = 0.0, "", 0, False
     with torch.no_grad():
+        # Not compared with the start: without gradients PyTorch may take another path with other rounding.
         here = float(loss())
-        if here != float(start):
+        if here != float(loss()):
             raise NotRecorded("the loss changes from call to call in eval mode")
         for number in keyed.permutation(keyed.key(0, "numerical gradient"), len(named))[:tensors].tolist():
             late = time.monotonic() - began > GRADIENT_SECONDS

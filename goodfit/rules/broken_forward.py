@@ -9,8 +9,8 @@ from goodfit.types import Finding
 def check(log: Log) -> Finding | str:
     """The model does not take a batch of the data, or gives something other than one tensor of finite values.
 
-    A copy in eval mode is called once with the first samples. What it raises is told with the file and line in the
-    user's own code. Infinite or NaN outputs of an untrained model mean weights or operations that overflow.
+    A copy is called with the first samples, in train mode and in eval mode. What it raises is told with the file and
+    line in the user's own code. Infinite or NaN outputs of an untrained model mean weights or operations that overflow.
 
     Fix: make ``forward`` take what the data gives (``goodfit train --dry-run`` shows it) and return one tensor.
     """

@@ -135,8 +135,8 @@ def list_names() -> None:
 
 def main() -> None:
     """Run the command line: a user's mistake is one clear line and exit code 2, never a traceback."""
-    # Threads that spin while they wait slow a shared machine down tenfold (one busy core of two: 14 ms a step instead of
-    # 168); threads that sleep cost a small net's step some milliseconds on an idle one. Read when PyTorch is imported.
+    # Threads that spin while they wait are slowed tenfold by one other busy program on two cores (168 ms a step, 14 when
+    # they sleep); on an idle machine sleeping costs a small net's step some milliseconds. Read when PyTorch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from goodfit.errors import GoodfitError
 

@@ -135,8 +135,9 @@ def list_names() -> None:
 
 def main() -> None:
     """Run the command line: a user's mistake is one clear line and exit code 2, never a traceback."""
-    # Threads that spin while they wait are slowed tenfold by one other busy program on two cores (168 ms a step, 14 when
-    # they sleep); on an idle machine sleeping costs a small net's step some milliseconds. Read when PyTorch is imported.
+    # Threads that spin while they wait are slowed tenfold by one other busy program on two cores (168 ms a step
+    # against 14 when they sleep); on an idle machine sleeping costs a small net's step some milliseconds.
+    # The variable is read when PyTorch is imported, which happens below.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from goodfit.errors import GoodfitError
 

@@ -251,8 +251,7 @@ class Job:
         finally:
             screen.end()
         if ended == "interrupted":
-            saver.write(state)
-            raise self.interrupted(state.step)
+            raise self.interrupted(state.step, saved=saver.write(state))
         saver.load_best(state)
         self.finish(state, slots, ended, recorder, time.monotonic() - began)
         return Run(self.folder, model=self.own_model, data=data)
@@ -386,12 +385,13 @@ class Job:
 
         return measure
 
-    def interrupted(self, step: int) -> Interrupted:
+    def interrupted(self, step: int, *, saved: bool) -> Interrupted:
         """Mark the run as one that can go on, and say how."""
         code = 128 + self.signals.requested
         store.write_json(self.folder / "status.json", {"status": "interrupted"})
         return Interrupted(
-            f"stopped at step {step:,}, saved in {self.folder}; the same command goes on from there:\n  "
+            f"stopped at step {step:,}, {'saved in' if saved else 'NOT saved (above) in'} {self.folder}; "
+            f"the same command goes on from {'there' if saved else 'the checkpoint before'}:\n  "
             f"{command_line(self.folder, self.source)}",
             code,
         )

@@ -101,8 +101,8 @@ class Saver:
         if state.step != self._step and state.step > 0:
             self.write(state)
 
-    def write(self, state: State) -> None:
-        """One checkpoint folder. A full disk costs this checkpoint and is said; it does not cost the run."""
+    def write(self, state: State) -> bool:
+        """One checkpoint folder; False where it could not be written, which is said and does not cost the run."""
         tensors, tree = store.pack_tree(state.optimizer.state_dict())
         files = {
             "model.safetensors": store.pack_tensors(state.model.state_dict()),
@@ -131,9 +131,10 @@ class Saver:
         except RunError as error:
             # What was saved before is still there, and the next try may find room.
             self.say(f"  checkpoint {state.step} was not saved: {error}")
-            return
+            return False
         store.prune(self.folder, keep=2)
         self._step = state.step
+        return True
 
     def restore(self, state: State) -> str:
         """Bring a state back to the newest whole checkpoint; returns a note for the screen."""

@@ -120,7 +120,7 @@ def _mirror(data: Data) -> dict[str, tuple[Any, str, str]]:
 def _fast_image(data: Data) -> Rows:
     source = "Jordan 2024, airbench"
     samples = len(data.train)
-    epochs = _epochs_for(samples, 430_000, low=9, high=40)
+    epochs = _epochs_for(samples, 400_000, low=9, high=40)
     mirror = {"batch.flip.alternate": (True, "less repetition than drawing anew", source)} if _mirror(data) else {}
     return _rows(
         {

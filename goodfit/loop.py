@@ -217,9 +217,9 @@ def fit(
 
 
 def evaluation_interval(total: int, per_epoch: int) -> int:
-    """Steps between validations: an epoch, or so many epochs (or parts of one) that a run has 20 to 40 of them."""
+    """Steps between validations: so many epochs, or such a part of one, that a run has 10 to 40 validations."""
     if total <= per_epoch * 40:
-        return per_epoch if total >= 10 * per_epoch else max(1, min(per_epoch, total // 20))
+        return per_epoch if total >= 10 * per_epoch else max(1, min(per_epoch, total // 10))
     return per_epoch * -(-total // (per_epoch * 40))
 
 

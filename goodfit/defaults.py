@@ -206,7 +206,7 @@ def _text(data: Data) -> Rows:
 
 def _language(data: Data) -> Rows:
     tokens = len(data.train) * data.spec.shape[0]
-    steps = max(60, min(2000, round(8 * tokens / 2048)))
+    steps = max(60, min(1100, round(8 * tokens / 2048)))
     return _rows(
         {
             "model.name": ("transformer", "a causal decoder", "Vaswani et al. 2017"),

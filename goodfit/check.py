@@ -30,12 +30,14 @@ class Rule:
 
     check: returns a finding, or a short text that says what was seen and is well.
     needs: the signals without which it cannot be decided. status: ``stable`` once its rates are measured.
+    tasks: the kinds of task it speaks of; all where empty.
     """
 
     name: str
     check: Callable[[Log], Finding | str]
     needs: tuple[str, ...]
     status: Literal["preview", "stable"] = "preview"
+    tasks: tuple[str, ...] = ()
 
     @property
     def __doc__(self) -> str:  # type: ignore[override]

@@ -35,6 +35,7 @@ _EVERYWHERE = {
     "stopping.name": ("none", "the schedule ends where the run ends", "our trial"),
     "seed": (0, "any number; change it to see the spread", "-"),
     "nonfinite": ("stop", "a broken loss should be seen, not trained on", "-"),
+    "ignore": ([], "an error in pre-flight stops before money is spent", "-"),
 }
 
 

@@ -18,7 +18,7 @@ from goodfit import execution, keyed, store
 from goodfit.data import read
 from goodfit.data.data import Data
 from goodfit.data.image_encoder import thumbnail
-from goodfit.errors import GoodfitError, RunError
+from goodfit.errors import GoodfitError, ModelError, RunError
 from goodfit.evaluate import assess, metrics_for, predictions_table
 from goodfit.evaluation import TrainingMetric, baselines
 from goodfit.evaluation.language import IGNORED
@@ -26,6 +26,7 @@ from goodfit.interrupt import Interrupted, Signals, command_line
 from goodfit.loop import Slots, State, fit, nats, predict, train_step
 from goodfit.machine import default_device, keep_freed_memory, usable
 from goodfit.models import build, fit_to
+from goodfit.models.carried import Carried, can_carry
 from goodfit.models.describe import describe, render
 from goodfit.plan import Plan, resolve
 from goodfit.preflight import preflight
@@ -203,17 +204,23 @@ class Job:
         else:
             model = self.make_model()
             screen.heading("Pre-flight")
-            verdicts = preflight(model, data, seed=int(self.plan["seed"]), device=self.device)
+            verdicts = preflight(
+                model, data, seed=int(self.plan["seed"]), device=self.device, at_once=self.samples_at_once
+            )
             screen.rows((v.name, f"{v.mark}  {v.text}") for v in verdicts)
             findings = [*data.findings, *(f for v in verdicts for f in v.findings)]
             store.write_json(self.folder / "findings.json", [asdict(f) for f in findings])
             store.write_json(self.folder / "preflight.json", [v.to_json() for v in verdicts])
             screen.findings([f for v in verdicts for f in v.findings])
             fatal = [f for v in verdicts for f in v.findings if f.severity == "error"]
+            fatal = [f for f in fatal if f.rule not in self.plan["ignore"]]
             if fatal:
                 more = f" ({len(fatal) - 1} more above)" if len(fatal) > 1 else ""
                 where = f"{fatal[0].where}: " if fatal[0].where else ""
-                raise GoodfitError(f"not trained: {where}{fatal[0].message}; {fatal[0].fix}{more}")
+                raise GoodfitError(
+                    f"not trained: {where}{fatal[0].message}; {fatal[0].fix}{more} "
+                    f"(if it is meant so: --set ignore={fatal[0].rule})"
+                )
             model = self.measure_execution(model)
             store.write_file(self.folder / "recipe.toml", self.recipe.to_toml().encode())
             store.write_json(
@@ -337,6 +344,7 @@ class Job:
             averager=averager,
             clipping=clip.fresh(self.device),
             scaler=scaler,
+            carried=self.carried(model, plan),
             run_model=torch.compile(model, dynamic=False) if compiled else None,
         )
         loss = plan.one("loss")
@@ -357,6 +365,26 @@ class Job:
             channels_last=channels_last,
         )
         return state, slots
+
+    def carried(self, model: nn.Module, plan: Plan) -> Carried | None:
+        """A place for the state of each stream where a text is read in streams, else None."""
+        if plan["sampling.name"] != "streams":
+            return None
+        if not can_carry(model):
+            raise ModelError(
+                f"sampling.name = 'streams' needs a model with 'recurrent = True' and 'carry(inputs, state)', and "
+                f"{type(model).__name__} has not both; use sampling.name = 'shuffle'"
+            )
+        count = len(self.data.train)
+        return Carried(streams=-(-count // plan.steps(count)[1]))
+
+    @property
+    def samples_at_once(self) -> int:
+        """The fewest samples that go through the model together in training."""
+        _, per_epoch = self.plan.steps(len(self.data.train))
+        size = len(self.data.train) // per_epoch
+        micro = getattr(self.plan.one("gradient"), "microbatch", None)
+        return min(size, micro) if isinstance(micro, int) else size
 
     @property
     def batch_size(self) -> int:

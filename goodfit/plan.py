@@ -16,9 +16,13 @@ import torch
 from goodfit.data.data import Data
 from goodfit.defaults import Choice, defaults
 from goodfit.errors import RecipeError, nearest
-from goodfit.recipe import MANY, ONE_OF, ORDER, SCALARS, SECTIONS, Recipe, make
+from goodfit.recipe import MANY, ONE_OF, ORDER, PHASE_KEYS, SCALARS, SECTIONS, Recipe, make
+from goodfit.rules import RULES
 from goodfit.technique import Duration, settings_of
 from goodfit.techniques import TABLE as TECHNIQUES
+from goodfit.techniques import consequences
+from goodfit.techniques.numerics import refusals
+from goodfit.techniques.phases import NUMBERS, Phase, first_steps, restarting
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,31 @@ class Plan:
             asked = {k: v for k, v in asked.items() if not k.startswith("model.")}
         return Recipe().patched(asked)
 
+    def phases(self, samples: int) -> list[tuple[int, Phase, Any]]:
+        """``(first step, phase, optimizer)`` of each phase after the first.
+
+        Raises RecipeError unless they begin within the run, one after the other.
+        """
+        found: list[tuple[str, Phase, Any]] = []
+        for number in NUMBERS:
+            settings = {k[8:]: c.value for k, c in self.choices.items() if k.startswith(f"phase.{number}.")}
+            if settings:
+                name, own = str(settings.pop("name")), {k: settings.pop(k) for k in PHASE_KEYS}
+                found.append((number, make("phase", "phase", own), make("optimizer", name, settings)))
+        total, per_epoch = self.steps(samples)
+        try:
+            starts = first_steps([(n, phase) for n, phase, _ in found], total=total, steps_per_epoch=per_epoch)
+        except ValueError as error:
+            raise RecipeError([str(error)]) from None
+        return [(starts[n], phase, optimizer) for n, phase, optimizer in found]
+
+    def batch_size(self, samples: int) -> int:
+        """Samples per optimizer update of a train part of this many."""
+        return samples if self["batch_size"] == "full" else min(int(self["batch_size"]), samples)
+
     def steps(self, samples: int) -> tuple[int, int]:
         """``(steps in all, steps per epoch)`` for a train part of this many samples."""
-        size = samples if self["batch_size"] == "full" else min(int(self["batch_size"]), samples)
-        per_epoch = -(-samples // size)
+        per_epoch = -(-samples // self.batch_size(samples))
         epochs = self["epochs"]
         length = Duration(amount=float(epochs), unit="epochs") if isinstance(epochs, int) else Duration.parse(epochs)
         assert isinstance(length, Duration)
@@ -100,13 +125,16 @@ def resolve(recipe: Recipe, data: Data, *, device: torch.device, custom_model: s
     choices: dict[str, Choice] = {}
     for slot in ORDER:
         if slot in SCALARS:
-            choices[slot] = _asked(asked[slot]) if slot in asked else rows[slot]
+            given = {slot: asked[slot]} if slot in asked else {}
+            choices[slot] = _asked(settings_of(make("run", "", given))[slot]) if given else rows[slot]
         elif slot == "model" and custom_model:
             if any(k.startswith("model.") for k in asked):
                 problems.append("'model' is given twice: as a module and in the recipe; leave it out of the recipe")
             choices["model.name"] = Choice(f"custom:{custom_model}", "your own module", "you")
         elif slot in SECTIONS:
             _fill(choices, slot, SECTIONS[slot], slot, asked, rows, problems)
+        elif slot == "phase":
+            _fill_phases(choices, asked, problems)
         elif slot in ONE_OF:
             name = str(asked.get(f"{slot}.name", rows[f"{slot}.name"].value))
             choices[f"{slot}.name"] = _asked(name) if f"{slot}.name" in asked else rows[f"{slot}.name"]
@@ -114,7 +142,11 @@ def resolve(recipe: Recipe, data: Data, *, device: torch.device, custom_model: s
             _fill(choices, slot, TECHNIQUES[slot][name.split(":", 1)[0]], slot, asked, own, problems)
         else:
             _fill_many(choices, slot, asked, rows, problems)
-    problems += _conflicts(choices, data)
+    problems += _conflicts(choices, data, device)
+    names = [rule.name for rule in RULES]
+    problems += [
+        f"'ignore': there is no rule '{n}'{nearest(n, names)}" for n in choices["ignore"].value if n not in names
+    ]
     if problems:
         raise RecipeError(problems)
     described = {
@@ -127,7 +159,7 @@ def resolve(recipe: Recipe, data: Data, *, device: torch.device, custom_model: s
         "target_std": data.target_std,
         "summary": [list(row) for row in data.summary],
     }
-    return Plan(choices, json.loads(json.dumps(described)), environment(device))
+    return _with_consequences(Plan(choices, json.loads(json.dumps(described)), environment(device)), len(data.train))
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -211,17 +243,73 @@ def _fill_many(
         choices[prefix] = replace(choices[prefix], value=True)
 
 
-def _conflicts(choices: Mapping[str, Choice], data: Data) -> Iterable[str]:
+def _fill_phases(choices: dict[str, Choice], asked: Mapping[str, Any], problems: list[str]) -> None:
+    """Resolve later phases: one with the first's optimizer has the first's settings but for those asked for."""
+    first = {k[len("optimizer.") :]: c for k, c in choices.items() if k.startswith("optimizer.")}
+    for number in NUMBERS:
+        path = f"phase.{number}"
+        mine = {k: v for k, v in asked.items() if k.startswith(path + ".")}
+        if not mine and path not in asked:
+            continue
+        own = {k: v for k, v in mine.items() if k.removeprefix(path + ".") in PHASE_KEYS}
+        _fill(choices, path, Phase, "phase", own, {}, problems)
+        name = str(mine.get(f"{path}.name", first["name"].value))
+        same = "as in [optimizer]"
+        choices[f"{path}.name"] = _asked(name) if f"{path}.name" in mine else replace(first["name"], reason=same)
+        rows = {f"{path}.{k}": replace(c, reason=same) for k, c in first.items()} if name == first["name"].value else {}
+        rest = {k: v for k, v in mine.items() if k not in own}
+        _fill(choices, path, TECHNIQUES["optimizer"][name], "optimizer", rest, rows, problems)
+
+
+def _with_consequences(plan: Plan, samples: int) -> Plan:
+    """The same plan, its reasons telling what rates, decay and durations come to in steps of this run."""
+    total, per_epoch = plan.steps(samples)
+    later, size = plan.phases(samples), plan.batch_size(samples)
+    said: dict[str, list[str]] = {}
+    schedule = plan.one("schedule")
+    curve = consequences.factors(restarting(schedule, later), total, per_epoch)
+    numbers = [number for number in NUMBERS if f"phase.{number}.name" in plan.choices]
+    parts = [("optimizer", plan.one("optimizer")), *zip((f"phase.{n}" for n in numbers), (o for *_, o in later))]
+    starts = [0, *(start for start, *_ in later), total]
+    for (path, optimizer), start, end in zip(parts, starts, starts[1:], strict=True):
+        lr, scaled = consequences.rate(optimizer, size)
+        inside = [factor for step, factor in curve.items() if start <= step < end]
+        stride = (end - start) / max(len(inside), 1)
+        said[f"{path}.lr"] = [scaled]
+        said[f"{path}.weight_decay"] = [consequences.decay(optimizer, lr, inside, stride)]
+        if start:
+            said[f"{path}.after"] = [f"step {start:,} of {total:,}"]
+    for one in fields(schedule):
+        span = getattr(schedule, one.name)
+        if isinstance(span, Duration) and span.amount and span.unit != "steps":
+            said[f"schedule.{one.name}"] = [f"{span.steps(total, per_epoch):,} steps"]
+    choices = {
+        key: replace(choice, reason="; ".join([choice.reason, *filter(None, said.get(key, []))]))
+        for key, choice in plan.choices.items()
+    }
+    return replace(plan, choices=choices)
+
+
+def _conflicts(choices: Mapping[str, Choice], data: Data, device: torch.device) -> Iterable[str]:
     """Combinations that cannot work, each with what to do."""
     loss, kind = str(choices["loss.name"].value), data.task.kind
     fits = {
         "classification": ("cross_entropy", "bce", "focal"),
         "language": ("cross_entropy",),
+        "sequence": ("cross_entropy",),
         "regression": ("mse", "mae", "huber"),
         "forecast": ("mse", "mae", "huber"),
     }[kind]
     if loss not in fits:
         yield f"loss.name = '{loss}' does not fit {kind}; use one of {', '.join(fits)}"
+    model = str(choices["model.name"].value)
+    if choices["sampling.name"].value == "streams" and (
+        kind != "language" or not model.startswith(("rnn", "lstm", "gru", "custom:"))
+    ):
+        yield (
+            f"sampling.name = 'streams' carries a recurrent net's state along a text; the model is '{model}' and the "
+            f"task {kind}; use sampling.name = 'shuffle', or model.name = 'lstm' on a text"
+        )
     on = [k for k in choices if k.startswith("batch.") and k.count(".") == 1]
     mixing = [k for k in on if k in ("batch.mixup", "batch.cutmix")]
     if mixing and kind != "classification":
@@ -241,5 +329,7 @@ def _conflicts(choices: Mapping[str, Choice], data: Data) -> Iterable[str]:
                     == other.rsplit(".", 1)[-1]
                 ):
                     yield f"'{dotted}' and '{other}' exclude each other; choose one"
-    if choices["numerics.precision"].value == "fp16" and not torch.cuda.is_available():
-        yield "numerics.precision = 'fp16' needs a GPU; use 'bf16' or 'fp32' here"
+    restarts = [k for k, c in choices.items() if k.startswith("phase.") and c.value == "restart"]
+    if restarts and choices["schedule.name"].value == "plateau":
+        yield f"'{restarts[0]}' = 'restart' has no meaning for 'plateau', which looks at the whole history; use 'continue'"
+    yield from refusals(choices["numerics.precision"].value, device)

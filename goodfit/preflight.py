@@ -9,7 +9,7 @@ from goodfit import keyed
 from goodfit.check import Log, Verdict, run_rules
 from goodfit.data.data import Data
 from goodfit.probes import before_training as probe
-from goodfit.probes import samples
+from goodfit.probes import samples, structure, weights
 from goodfit.probes.record import NotRecorded, Values, record
 from goodfit.rules import RULES
 from goodfit.types import Inputs, to_device
@@ -19,17 +19,25 @@ NUMBERS = 1 << 17
 """Numbers in the batch that probes see: of large images and long texts there are fewer, so that it takes seconds."""
 
 
-def preflight(model: nn.Module, data: Data, *, seed: int, device: torch.device) -> list[Verdict]:
-    """Every rule's verdict on the untrained model and this data. Nothing is changed: probes work on copies."""
+def preflight(
+    model: nn.Module, data: Data, *, seed: int, device: torch.device, at_once: int | None = None
+) -> list[Verdict]:
+    """Every rule's verdict on the untrained model and this data. Nothing is changed: probes work on copies.
+
+    at_once: samples that go through the model together in training; as many as are looked at here unless said.
+    """
     positions = keyed.permutation(keyed.key(seed, "preflight"), len(data.train))
     positions = positions[: _how_many(data.train.take(positions[:1]).inputs)]
     batch = to_device(data.train.take(positions), device)
     ready = data.prepare(batch.inputs)
-    values, missing = examine(model, data, ready, batch.targets)
-    return run_rules(RULES, Log(values, missing))
+    values, missing = examine(model, data, ready, batch.targets, at_once=at_once or len(positions))
+    applicable = [rule for rule in RULES if not rule.tasks or data.task.kind in rule.tasks]
+    return run_rules(applicable, Log(values, missing))
 
 
-def examine(model: nn.Module, data: Data, ready: Inputs, aim: Tensor) -> tuple[Values, dict[str, str]]:
+def examine(
+    model: nn.Module, data: Data, ready: Inputs, aim: Tensor, *, at_once: int
+) -> tuple[Values, dict[str, str]]:
     """Run every probe; returns what was recorded, and for the rest why it was not."""
     task = data.task
 
@@ -62,6 +70,24 @@ def examine(model: nn.Module, data: Data, ready: Inputs, aim: Tensor) -> tuple[V
             ),
             "batch": (("leak.batch", "leak.spread"), lambda: probe.batch_leak(model, ready)),
             "future": (("leak.future", "leak.future_spread"), future),
+            "squashed": (
+                ("squashed.kind", "squashed.modes", "squashed.classes"),
+                lambda: weights.squashed_outputs(model, ready),
+            ),
+            "equal": (("equal.layers", "equal.checked"), lambda: weights.equal_units(model, ready)),
+            "linear": (("linear.pairs", "linear.count"), lambda: structure.linear_pairs(model, ready)),
+            "saturating": (
+                ("saturating.length", "saturating.shrink", "saturating.kinds", "saturating.first"),
+                lambda: structure.saturating_chain(model, ready),
+            ),
+            "shift": (
+                ("shift.ratio", "shift.where", "shift.norms", "shift.dropouts"),
+                lambda: weights.dropout_before_norm(model, ready),
+            ),
+            "statistic": (
+                ("statistic.norms", "statistic.samples", "statistic.numbers", "statistic.where"),
+                lambda: weights.norm_batches(model, ready, samples=at_once),
+            ),
             "numerical": (
                 ("gradient.error", "gradient.worst", "gradient.sampled"),
                 lambda: probe.numerical_gradient(task, model, ready, aim),

@@ -8,6 +8,7 @@ Three shapes of slot::
 
     one of    [optimizer] name = "adamw", lr = 3e-4         one technique, chosen by name
     many      [batch.mixup] alpha = 0.2                     any number, each a table (true: defaults, false: off)
+    phase     [phase.2] after = "60%", name = "sgd"         a later part of the run with an optimizer of its own
     section   [clip] norm = 1.0                             one fixed set of settings
 """
 
@@ -23,17 +24,18 @@ from typing import Any, Literal, get_args, get_type_hints
 from goodfit.errors import RecipeError, nearest
 from goodfit.technique import Chance, Count, Span, problems_with, settings_of, technique
 from goodfit.techniques import TABLE as TECHNIQUES
+from goodfit.techniques.phases import NUMBERS, Phase
 
 
 @technique("task")
 class TaskSettings:
     """What is to be predicted: told from the target unless said here.
 
-    kind: ``classification``, ``regression``, ``language`` or ``forecast``.
+    kind: ``classification``, ``regression``, ``language``, ``sequence`` (from one text to another) or ``forecast``.
     positive: of two classes, the one whose probability is meant; the rarer one unless said.
     """
 
-    kind: Literal["auto", "classification", "regression", "language", "forecast"] = "auto"
+    kind: Literal["auto", "classification", "regression", "language", "sequence", "forecast"] = "auto"
     positive: str | None = None
 
 
@@ -49,9 +51,10 @@ class DataSettings:
         rows); parts that
         the source brings along are kept.
     test_source: a file or folder that is the test part; then nothing of SOURCE is set aside for testing.
-    tokens: how text is cut; characters or byte-pair tokens for language modelling; words, byte-pair tokens or grams
-        (words in order, and behind them the set of n-grams of words and letters) for classification.
-    vocabulary, length: number of different tokens kept, and tokens per sample.
+    tokens: how text is cut; characters or byte-pair tokens for language modelling, and words too from one text to
+        another; words, byte-pair tokens or grams (words in order, and behind them the set of n-grams of words and
+        letters) for classification.
+    vocabulary, length: number of different tokens kept, and tokens per sample (where a language model is truncated).
     image_size: side in pixels; the common size of the images unless said.
     workers: loader processes for data that does not fit in memory; as many as cores unless said.
     memory: bytes of decoded data kept in memory before streaming, 4 GiB unless said.
@@ -91,12 +94,15 @@ class RunSettings:
     batch_size: samples per optimizer update, or ``"full"``.
     seed: of everything random.
     nonfinite: what a loss that is not finite does: ``stop`` the run at the last good weights, or ``skip`` the update.
+    ignore: names of pre-flight rules whose errors do not keep a run from training, such as ``["batch-leak"]`` for a
+        model that means to compare the samples of a batch.
     """
 
     epochs: Span | Count | None = None
     batch_size: Count | Literal["full"] | None = None
     seed: int | None = None
     nonfinite: Literal["stop", "skip"] | None = None
+    ignore: tuple[str, ...] | None = None
 
 
 ORDER = [
@@ -111,6 +117,7 @@ ORDER = [
     "gradient",
     "clip",
     "optimizer",
+    "phase",
     "schedule",
     "average",
     "stopping",
@@ -120,8 +127,11 @@ ORDER = [
     "batch_size",
     "seed",
     "nonfinite",
+    "ignore",
 ]
 SCALARS = tuple(f.name for f in fields(RunSettings))
+PHASE_KEYS = tuple(f.name for f in fields(Phase))
+"""What a phase has beside its optimizer's name and settings."""
 
 
 @dataclass(frozen=True, init=False)
@@ -175,6 +185,11 @@ class Recipe:
             *path, last = dotted.split(".")
             if last == "name" and path and path[0] in ONE_OF and tree.get(path[0], {}).get("name") not in (None, value):
                 tree[path[0]] = {k: v for k, v in tree[path[0]].items() if f"{path[0]}.{k}" in changes}
+            elif last == "name" and path[:1] == ["phase"] and len(path) == 2:
+                settings = tree.get("phase", {}).get(path[1])
+                if isinstance(settings, dict) and settings.get("name", value) != value:
+                    keep = (*PHASE_KEYS, *(k for k in settings if f"{'.'.join(path)}.{k}" in changes))
+                    tree["phase"][path[1]] = {k: v for k, v in settings.items() if k in keep}
             node = tree
             for part in path:
                 if not isinstance(node.get(part), dict):
@@ -221,6 +236,13 @@ def keys() -> dict[str, tuple[type[Any], str]]:
         elif slot in SECTIONS:
             for one in fields(SECTIONS[slot]):
                 known[f"{slot}.{one.name}"] = (SECTIONS[slot], one.name)
+        elif slot == "phase":
+            for prefix in (f"phase.{number}" for number in NUMBERS):
+                known |= {f"{prefix}.{one.name}": (Phase, one.name) for one in fields(Phase)}
+                known[f"{prefix}.name"] = (Phase, "name")
+                for cls in TECHNIQUES["optimizer"].values():
+                    for one in fields(cls):
+                        known.setdefault(f"{prefix}.{one.name}", (cls, one.name))
         else:
             if slot in ONE_OF:
                 known[f"{slot}.name"] = (next(iter(TECHNIQUES[slot].values())), "name")
@@ -254,7 +276,7 @@ def _plain(slot: str, value: Any) -> Any:
     if slot in ONE_OF and isinstance(value, str):
         return {"name": value}
     if isinstance(value, Mapping):
-        return {k: settings_of(v) if is_dataclass(v) and not isinstance(v, type) else v for k, v in value.items()}
+        return {str(k): settings_of(v) if is_dataclass(v) and not isinstance(v, type) else v for k, v in value.items()}
     return value if isinstance(value, bool | int | float | str | list) else str(value)
 
 
@@ -271,6 +293,9 @@ def _problems(tree: Mapping[str, Any]) -> Iterator[str]:
             yield f"'{slot}' is a table, not {value!r}; write [{slot}] and its settings below it"
         elif slot in SECTIONS:
             yield from _table_problems(SECTIONS[slot], slot, value, known)
+        elif slot == "phase":
+            for number, settings in value.items():
+                yield from _phase_problems(number, settings, known)
         elif slot in MANY:
             for name, settings in value.items():
                 if name not in TECHNIQUES[slot]:
@@ -283,7 +308,20 @@ def _problems(tree: Mapping[str, Any]) -> Iterator[str]:
             yield from _one_of_problems(slot, value, known)
 
 
-def _one_of_problems(slot: str, value: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[str]:
+def _phase_problems(number: str, settings: Any, known: Mapping[str, Any]) -> Iterator[str]:
+    if number not in NUMBERS:
+        yield f"unknown key 'phase.{number}'; later phases are called {', '.join(NUMBERS)}, the first is [optimizer]"
+    elif not isinstance(settings, Mapping):
+        yield f"'phase.{number}' is a table, not {settings!r}; write [phase.{number}] and its settings below it"
+    else:
+        own = {k: v for k, v in settings.items() if k in PHASE_KEYS}
+        yield from _table_problems(Phase, f"phase.{number}", own, known)
+        rest = {k: v for k, v in settings.items() if k not in PHASE_KEYS}
+        yield from _one_of_problems("optimizer", rest, known, path=f"phase.{number}")
+
+
+def _one_of_problems(slot: str, value: Mapping[str, Any], known: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    path = path or slot
     name = value.get("name")
     settings = {k: v for k, v in value.items() if k != "name"}
     if name is not None:
@@ -291,14 +329,14 @@ def _one_of_problems(slot: str, value: Mapping[str, Any], known: Mapping[str, An
         if not isinstance(plain, str) or plain not in TECHNIQUES[slot]:
             yield f"unknown {slot} {name!r}{nearest(str(name), TECHNIQUES[slot])}"
             return
-        yield from _table_problems(TECHNIQUES[slot][plain], slot, settings, known)
+        yield from _table_problems(TECHNIQUES[slot][plain], path, settings, known)
         return
     for key, one in settings.items():
         owners = [cls for cls in TECHNIQUES[slot].values() if key in {f.name for f in fields(cls)}]
         if not owners:
-            yield f"unknown key '{slot}.{key}'{_nearest_key(f'{slot}.{key}', known)}"
+            yield f"unknown key '{path}.{key}'{_nearest_key(f'{path}.{key}', known)}"
             continue
-        found = [list(_value_problem(cls, key, f"{slot}.{key}", one)) for cls in owners]
+        found = [list(_value_problem(cls, key, f"{path}.{key}", one)) for cls in owners]
         if all(found):
             yield found[0][0]
 
@@ -328,8 +366,11 @@ def _value_problem(cls: type[Any], key: str, dotted: str, value: Any) -> Iterato
 
 
 def _none(cls: type[Any], key: str, value: Any) -> Any:
-    if value == "none" and type(None) in get_args(get_type_hints(cls)[key]):
+    choices = (hint := get_type_hints(cls)[key], *get_args(hint))
+    if value == "none" and type(None) in choices:
         return None
+    if isinstance(value, str) and tuple[str, ...] in choices:
+        return tuple(one.strip() for one in value.split(","))
     return tuple(value) if isinstance(value, list) else value
 
 

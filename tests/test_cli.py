@@ -18,12 +18,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from torch import nn
 
 import goodfit
 from goodfit import cli, store
 from goodfit.errors import DataError
+from goodfit.recipe import DataSettings, parse_set
 from goodfit.run import Run
 from goodfit.screen import Screen
 
@@ -418,6 +420,38 @@ def test_what_preflight_refuses_is_told_in_one_line_and_the_next_try_takes_the_f
     assert "\n" not in str(caught.value)
     run = goodfit.train((x, np.arange(60) % 3), model=nn.Linear(4, 3), recipe=recipe, out="r", screen=quiet)
     assert run.status == "finished"
+
+
+class Neighbours(nn.Module):
+    """Means to compare the samples of a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x) + x.mean(0).sum()
+
+
+def test_a_pre_flight_error_that_is_meant_so_can_be_ignored_by_name() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    data, quiet = (x, np.arange(60) % 3), Screen(quiet=True)
+    with pytest.raises(goodfit.GoodfitError, match=r"--set ignore=batch-leak"):
+        goodfit.train(data, model=Neighbours(), recipe=goodfit.Recipe(epochs=1), out="r", screen=quiet)
+    recipe = goodfit.Recipe().patched(parse_set("ignore=batch-leak") | {"epochs": 1})
+    run = goodfit.train(data, model=Neighbours(), recipe=recipe, out="r", screen=quiet)
+    assert run.status == "finished"
+    assert "batch-leak" in (run.folder / "findings.json").read_text()
+
+
+def test_an_ignored_rule_must_exist(refused: Callable[..., str]) -> None:
+    assert "did you mean 'batch-leak'" in refused("train", "iris", "--set", "ignore=batch-lek")
+
+
+def test_a_run_folder_named_like_its_data_does_not_hide_the_data(say: Callable[..., Said]) -> None:
+    goodfit.train("iris", recipe=goodfit.Recipe(epochs=1), out="iris", screen=Screen(quiet=True))
+    assert goodfit.read("iris", DataSettings(), seed=0).name == "iris"
+    assert say("test", "iris").code == 0
 
 
 # What a bad place to write gets.

@@ -65,7 +65,9 @@ def encoder_from_json(values: dict[str, Any]) -> Encoder:
 def _from_name(name: str, settings: DataSettings, task: TaskSettings, *, seed: int) -> Data:
     path = Path(name).expanduser()
     known = name.lower().replace("_", "-")
-    if not path.exists():
+    # A run folder that was named like an embedded set does not hide the set.
+    shadow = path.is_dir() and known in (*embedded.NAMES, *images.NAMES) and not _holds_data(path)
+    if not path.exists() or shadow:
         if known in embedded.NAMES:
             return embedded.read_embedded(known, settings, task, seed=seed)
         if known in images.NAMES:
@@ -92,6 +94,10 @@ def _from_name(name: str, settings: DataSettings, task: TaskSettings, *, seed: i
         f"{name}: a file of the kind '{suffix or 'without ending'}' cannot be read; give .csv, .tsv, .parquet, .txt "
         f"or a folder of images"
     )
+
+
+def _holds_data(folder: Path) -> bool:
+    return bool(parts_in(folder)) or (images.is_image_folder(folder) and not (folder / "status.json").exists())
 
 
 def _from_sheet(sheet: Sheet, settings: DataSettings, task: TaskSettings, *, seed: int) -> Data:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from goodfit.types import Finding
@@ -28,16 +28,18 @@ class Log:
 class Rule:
     """A check that is a pure function of the log; the function's docstring is the rule's page.
 
-    check: returns a finding, or a short text that says what was seen and is well.
+    check: returns a finding or several, or a short text that says what was seen and is well.
     needs: the signals without which it cannot be decided. status: ``stable`` once its rates are measured.
     tasks: the kinds of task it speaks of; all where empty.
+    follows: rules of which this one's findings are a consequence: where those find something, these are folded.
     """
 
     name: str
-    check: Callable[[Log], Finding | str]
+    check: Callable[[Log], Finding | Sequence[Finding] | str]
     needs: tuple[str, ...]
     status: Literal["preview", "stable"] = "preview"
     tasks: tuple[str, ...] = ()
+    follows: tuple[str, ...] = ()
 
     @property
     def __doc__(self) -> str:  # type: ignore[override]
@@ -84,8 +86,23 @@ def run_rules(rules: Iterable[Rule], log: Log) -> list[Verdict]:
             why = f"the rule failed: {type(error).__name__}: {error}"
             verdicts.append(Verdict(rule.name, "not checked", f"not checked: {why}"))
             continue
-        if isinstance(said, Finding):
-            verdicts.append(Verdict(rule.name, "found", said.message, (said,)))
-        else:
+        if isinstance(said, str):
             verdicts.append(Verdict(rule.name, "ok", said))
+            continue
+        found = (said,) if isinstance(said, Finding) else tuple(said)
+        verdicts.append(Verdict(rule.name, "found", found[0].message, found))
     return verdicts
+
+
+def folded(verdicts: Iterable[Verdict], rules: Iterable[Rule]) -> list[Finding]:
+    """The findings of these verdicts, one for each root cause: what follows from another is named in its ``folded``."""
+    causes = {rule.name: rule.follows for rule in rules}
+    found = {v.name: list(v.findings) for v in verdicts if v.findings}
+    roots = {name: next((c for c in causes.get(name, ()) if c in found), "") for name in found}
+    made: list[Finding] = []
+    for name, findings in found.items():
+        if roots[name]:
+            continue
+        under = tuple(f"{other}: {found[other][0].message}" for other, root in roots.items() if root == name)
+        made += [replace(findings[0], folded=under), *findings[1:]]
+    return made

@@ -1,0 +1,90 @@
+"""Writes docs/techniques.md from the classes themselves: what each technique is, when it helps, what it costs; and the
+inventory of what goodfit set out to cover, row by row."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench import record
+from bench.inventory import ROWS, Row
+from goodfit.recipe import MANY, ORDER, SCALARS, SECTIONS
+from goodfit.techniques import TABLE
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "techniques.md"
+HEAD = """# Techniques
+
+Written by `python -m bench.pages` from the classes; `goodfit explain NAME` prints the whole page of each. Costs are
+milliseconds and the share of a training step as `python -m bench.techniques` measured them ([what and
+where](../bench/RESULTS.md)).
+"""
+
+
+def techniques() -> Iterator[str]:
+    """A table for each slot."""
+    costs = {row["key"]: row for row in reversed(record.read_rows("techniques"))}
+    for slot in ORDER:
+        if slot in SCALARS or slot in ("task", "data"):
+            continue
+        rows = []
+        for name, cls in TABLE.get(slot, {}).items():
+            text = _text(cls)
+            cost = costs.get(f"{slot}.{name}")
+            rows.append(
+                (
+                    f"`{name}`" if slot not in SECTIONS else f"`{slot}`",
+                    _first(text),
+                    _told(text, "Formula"),
+                    _told(text, "Source"),
+                    _told(text, "Helps"),
+                    _told(text, "Hurts"),
+                    "" if cost is None else f"{cost['ms']:.2f} ms, {cost['share']:.1f} % ({cost['ground']})",
+                )
+            )
+        if rows:
+            kind = "any number of" if slot in MANY else "settings of" if slot in SECTIONS else "one of"
+            header = ("name", "what it does", "formula", "source", "helps", "hurts", "cost")
+            yield f"## {slot} ({kind})\n\n{record.table(header, rows)}"
+
+
+def inventory() -> str:
+    """The rows of the inventory with where each is found, or why it is not there."""
+    shown = [(str(row.number), row.title, "yes" if row.done else "**no**", _where(row)) for row in ROWS]
+    done = sum(row.done for row in ROWS)
+    head = f"## The inventory\n\n{done} of {len(ROWS)} rows are there."
+    return f"{head}\n\n{record.table(('row', 'technique', 'there', 'where, or why not'), shown)}"
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n\n".join([HEAD.strip(), *techniques(), inventory()]) + "\n"
+
+
+def _where(row: Row) -> str:
+    keys = ", ".join(f"`{key}`" for key in row.keys)
+    return "; ".join(filter(None, [keys, row.note]))
+
+
+def _text(cls: type[Any]) -> str:
+    return inspect.cleandoc(cls.__doc__ or "")
+
+
+def _first(text: str) -> str:
+    """The first sentence, which a newcomer understands."""
+    paragraph = " ".join(text.split("\n\n")[0].split())
+    return re.split(r"(?<=[.;])\s", paragraph)[0].rstrip(".;")
+
+
+def _told(text: str, label: str) -> str:
+    """What a docstring says behind ``Label:``, up to the next label or the end of its paragraph."""
+    flat = re.sub(r"\n(?=[A-Z][\w ]{0,20}: )", "\n\n", text)
+    found = re.search(rf"(?:^|\s){label}: (.*?)(?=\n\n|\s(?:Hurts|Helps|Source|Ours|Formula): |\Z)", flat, re.DOTALL)
+    return " ".join(found[1].split()).rstrip(".") if found else ""
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"wrote {PAGE.relative_to(PAGE.parents[1])}")

@@ -1,0 +1,1 @@
+"""Seeing what any PyTorch program does while it trains, without changing it."""

@@ -1,0 +1,12 @@
+"""Every listener that watches a running program; each file of them is one group of signals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from goodfit.observer.events import Listener
+from goodfit.observer.live import Live
+from goodfit.probes.gradient_use import GradientUse
+from goodfit.probes.loss_inputs import LossInputs
+
+LISTENERS: tuple[Callable[[Live], Listener], ...] = (GradientUse, LossInputs)

@@ -1,0 +1,138 @@
+"""Watching any training loop: listeners record, rules judge, and the program trains as if nobody looked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from typing_extensions import override
+
+from goodfit.check import Log, Rule, Verdict, folded, run_rules
+from goodfit.observer.events import Listener
+from goodfit.observer.hooks import Hooks
+from goodfit.observer.live import Live
+from goodfit.probes.live import LISTENERS
+from goodfit.rules.live import LIVE_RULES
+from goodfit.types import Finding
+
+LOOKS = (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500, 700, 1000)
+"""The steps at which rules are asked; after the last one every 1,000 steps. Also at each new epoch and at the end."""
+
+
+class Watch:
+    """What ``goodfit.watch`` gives: use it as ``with goodfit.watch(model) as w: ...``, then read ``w.findings``.
+
+    Nothing of the program is changed: no random number is drawn, no gradient touched, nothing kept alive.
+    """
+
+    def __init__(
+        self,
+        *models: nn.Module,
+        ignore: Iterable[str] = (),
+        say: Callable[[Finding], None] | None = None,
+        rules: Sequence[Rule] = LIVE_RULES,
+    ) -> None:
+        self.live = Live()
+        for model in models:
+            self.live.names.seen(model)
+        self.ignore = frozenset(ignore)
+        self.say = say
+        self.rules = [rule for rule in rules if rule.name not in self.ignore]
+        self.verdicts: list[Verdict] = []
+        self.findings: list[Finding] = []
+        self._first: dict[tuple[str, str], int] = {}
+        self.listeners: list[Listener] = [_Steps(self), *(make(self.live) for make in LISTENERS)]
+        self.hooks = Hooks(self.listeners)
+
+    def __enter__(self) -> Watch:
+        self.hooks.install()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.hooks.tell("ended")
+        self.hooks.remove()
+        self.look()
+
+    def look(self) -> None:
+        """Ask all rules about what was recorded so far; new findings are told to ``say``."""
+        for listener, error in self.hooks.failed.items():
+            why = f"the probe {type(listener).__name__} failed: {type(error).__name__}: {error}"
+            self.live.missing |= dict.fromkeys(listener.signals, why)
+            for signal in listener.signals:
+                self.live.values.pop(signal, None)
+        missing = {s: one.absent for one in self.listeners for s in one.signals if s not in self.live.values}
+        with self.hooks.quiet():
+            self.verdicts = run_rules(self.rules, Log(self.live.values, missing | self.live.missing))
+        self.findings = [self._dated(one) for one in folded(self.verdicts, self.rules)]
+
+    def _dated(self, finding: Finding) -> Finding:
+        key = (finding.rule, finding.where)
+        new = key not in self._first
+        step = self._first.setdefault(key, self.live.step)
+        dated = finding if finding.step is not None else replace(finding, step=step)
+        if new and self.say is not None:
+            self.say(dated)
+        return dated
+
+    @property
+    def not_checked(self) -> list[tuple[str, str]]:
+        """``(rule, reason)`` of what could not be decided. It is not the same as healthy."""
+        return [(v.name, v.text.removeprefix("not checked: ")) for v in self.verdicts if v.outcome == "not checked"]
+
+
+class _Steps(Listener):
+    """Counts steps, learns names, and asks the rules at the right moments."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+
+    @override
+    def before_forward(self, module: nn.Module, inputs: tuple[Any, ...], depth: int) -> None:
+        if depth == 0:
+            self.watch.live.names.seen(module)
+            self._maybe()
+
+    @override
+    def before_step(self, optimizer: Optimizer) -> None:
+        self.watch.live.step += 1
+
+    @override
+    def scheduler_step(self, scheduler: Any, arguments: tuple[Any, ...]) -> None:
+        self._maybe()
+
+    @override
+    def zero_grad(self, owner: Any) -> None:
+        self._maybe()
+
+    @override
+    def loader_begins(self, loader: Any) -> None:
+        if self.watch.live.step:
+            self.watch.look()
+
+    def _maybe(self) -> None:
+        step = self.watch.live.step
+        if step != getattr(self, "looked", 0) and (step in LOOKS or step % LOOKS[-1] == 0):
+            self.looked = step
+            self.watch.look()
+
+
+def watch(*models: nn.Module, ignore: Iterable[str] = (), say: Callable[[Finding], None] | None = None) -> Watch:
+    """Look for faults in the training that runs inside the ``with``.
+
+    models: for the names of their parameters; modules that are called are found without.
+    ignore: names of rules that are not asked. say: called with each new finding.
+
+    >>> import goodfit  # doctest: +SKIP
+    >>> with goodfit.watch(model) as w: train(model)  # doctest: +SKIP
+    >>> w.findings  # doctest: +SKIP
+    """
+    return Watch(*models, ignore=ignore, say=say)
+
+
+__all__ = ["LOOKS", "Watch", "watch"]

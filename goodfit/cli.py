@@ -24,6 +24,10 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one recipe key; repeatable.")
 ]
 
+TopK = Annotated[int, typer.Option(help="Draw among the K likeliest tokens only; 0: all.")]
+TopP = Annotated[float, typer.Option(help="Draw among the likeliest tokens that sum to this probability.")]
+DrawSeed = Annotated[int, typer.Option(help="The same seed draws the same text.")]
+
 
 @app.command()
 def train(
@@ -76,14 +80,18 @@ def predict(
         str, typer.Argument(help="New data in the form the run was trained on; a prompt for a language model.")
     ],
     out: Annotated[Path | None, typer.Option(help="Write the predictions to this .csv or .parquet file.")] = None,
-    tokens: Annotated[int, typer.Option(help="Language: how many tokens to write.")] = 300,
-    temperature: Annotated[float, typer.Option(help="Language: how daring to draw them.")] = 0.8,
+    temperature: Annotated[
+        float | None, typer.Option(help="Texts: how daring to draw tokens; 0 takes the likeliest each time.")
+    ] = None,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    seed: DrawSeed = 0,
 ) -> None:
     """Predict for new data with the best weights of RUN."""
     from goodfit.run import Run
     from goodfit.store import write_table
 
-    frame = Run(run).predict(new, tokens=tokens, temperature=temperature)
+    frame = Run(run).predict(new, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     if out is not None:
         write_table(out, frame)
         print(f"{len(frame):,} predictions written to {out}")
@@ -93,6 +101,25 @@ def predict(
         print(frame.head(20).to_string())
         if len(frame) > 20:
             print(f"... {len(frame):,} rows; write them all with --out predictions.csv")
+
+
+@app.command()
+def generate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    prompt: Annotated[str, typer.Option(help="The text to go on from; of a sequence run, the text to answer.")] = "",
+    length: Annotated[int, typer.Option(help="How many tokens to write at most.")] = 300,
+    temperature: Annotated[
+        float | None, typer.Option(help="How daring to draw them, 0.8 unless said; 0 takes the likeliest each time.")
+    ] = None,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    seed: DrawSeed = 0,
+) -> None:
+    """Write a text with RUN, a language model or a model that learned to answer one text by another."""
+    from goodfit.run import Run
+
+    made = Run(run).generate(prompt, length=length, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    print(made)
 
 
 @app.command("test")
@@ -114,6 +141,42 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
     from goodfit.run import Run
 
     print(Run(run).report())
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def check(
+    context: typer.Context,
+    program: Annotated[Path, typer.Argument(help="A Python program that trains; its own arguments follow.")],
+    steps: Annotated[int | None, typer.Option(help="End the program after so many optimizer updates.")] = None,
+    fail_on: Annotated[str | None, typer.Option(help="Exit with 1 for findings this grave: error, warning.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+    ignore: Annotated[list[str] | None, typer.Option(help="Do not ask this rule; repeatable.")] = None,
+) -> None:
+    """Run PROGRAM, unmodified, and say what is wrong with its training. Options stand before PROGRAM or behind it."""
+    from goodfit.errors import GoodfitError, nearest
+    from goodfit.program import GRAVITY, check_program
+    from goodfit.rules.live import LIVE_RULES
+    from goodfit.screen import Screen
+
+    names = [rule.name for rule in LIVE_RULES]
+    for name in ignore or []:
+        if name not in names:
+            raise GoodfitError(f"--ignore {name}: there is no such rule{nearest(name, names)}")
+    if fail_on is not None and fail_on not in GRAVITY:
+        raise GoodfitError(f"--fail-on {fail_on}: give error, warning or advice")
+    screen = Screen()
+    checked = check_program(
+        program, context.args, steps=steps, ignore=ignore or (), say=None if as_json else screen.finding
+    )
+    if as_json:
+        print(checked.to_json())
+    else:
+        screen.checked(checked)
+    if checked.ended == "interrupted":
+        sys.exit(130)
+    if fail_on is not None and checked.worst() >= GRAVITY[fail_on]:
+        sys.exit(1)
+    sys.exit(checked.code if checked.ended != "stopped" else 0)
 
 
 @app.command()
@@ -145,7 +208,8 @@ def main() -> None:
         app(standalone_mode=False)
     except GoodfitError as error:
         code = int(getattr(error, "code", 2))
-        _complain(f"goodfit: {error}")
+        if not getattr(error, "told", False):  # of several processes one tells
+            _complain(f"goodfit: {error}")
         sys.exit(code)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)

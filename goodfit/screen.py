@@ -14,6 +14,8 @@ from rich.table import Table
 from torch import Tensor
 
 from goodfit.plan import Plan
+from goodfit.program import Checked
+from goodfit.report.words import training_words
 from goodfit.types import Finding, Moment
 
 MARKS = {"error": "[bold red]error[/]", "warning": "[yellow]warning[/]", "advice": "[cyan]advice[/]"}
@@ -41,6 +43,11 @@ class Screen:
         self._lr = 0.0
         self._metric = ""
         self._valid = ""
+
+    @classmethod
+    def silent(cls) -> Screen:
+        """A screen that shows nothing, not even warnings: of all processes of a run but the first."""
+        return cls(Console(quiet=True), quiet=True)
 
     def heading(self, text: str) -> None:
         """A line that names what happens now."""
@@ -85,6 +92,32 @@ class Screen:
         if len(shown) > most and not self.quiet:
             self.console.print(f"  [dim]and {len(shown) - most} more in findings.json and the report[/]")
 
+    def finding(self, one: Finding) -> None:
+        """One finding in full: what, where, the numbers, why it matters, the fix."""
+        step = "" if one.step is None else f" [dim](step {one.step})[/]"
+        where = f"{escape(one.where)}: " if one.where else ""
+        self.console.print(f"{MARKS[one.severity]} [bold]{escape(one.rule)}[/] {where}{escape(one.message)}{step}")
+        numbers = ", ".join(f"{name} {_number(value)}" for name, value in one.evidence.items())
+        for label, text in (("seen", numbers), ("why", one.why), ("fix", one.fix), *(("also", f) for f in one.folded)):
+            if text:
+                self.console.print(f"    [dim]{label}[/]  {escape(text)}", soft_wrap=True)
+
+    def checked(self, checked: Checked) -> None:
+        """The last lines of a checked program; its findings were shown as they came."""
+        if checked.steps == 0:
+            self.warn("saw no optimizer step: nothing was trained, or by other means than torch.optim")
+        for rule, reason in checked.not_checked if checked.steps else ():
+            self.console.print(f"[dim]not checked  {escape(rule)}: {escape(reason)}[/]", soft_wrap=True)
+        if checked.steps == 0 and not checked.findings:
+            return
+        count = len(checked.findings)
+        graver = sum(f.severity == "error" for f in checked.findings)
+        what = "nothing wrong was found" if not count else f"{count} finding{'s' * (count > 1)}, {graver} certain"
+        ended = {"done": "", "stopped": "; stopped there", "failed": "; then the program failed"}
+        self.console.print(f"{what} in {checked.steps:,} steps{ended.get(checked.ended, '; interrupted')}")
+        if count:
+            self.console.print(f"  [dim]what a rule looks for: goodfit explain {checked.findings[0].rule}[/]")
+
     def plan(self, plan: Plan, *, everything: bool = False) -> None:
         """The plan as a table; without ``everything`` only what is no class default."""
         if self.quiet:
@@ -97,13 +130,7 @@ class Screen:
         table.add_column(overflow="fold", style="bold", max_width=24)
         table.add_column(overflow="fold", style="dim")
         for key, choice in shown:
-            value = (
-                "on"
-                if choice.value is True and key.startswith("batch.")
-                else "-"
-                if choice.value is None
-                else str(choice.value)
-            )
+            value = _value(key, choice.value)
             plain = not everything or choice.source in ("-", "its page", "recipe")
             source = "" if plain else f" ({choice.source})"
             table.add_row(
@@ -195,11 +222,17 @@ class Screen:
             f"  {results['steps']:,} steps in {clock(results['seconds'])} ({results['ended']}); "
             f"{results['parameters']:,} parameters"
         )
+        for sentence in training_words(results):
+            self.line(f"  {sentence}")
+        warning = (results.get("clipping") or {}).get("warning")
+        if warning:
+            self.warn(f"  {warning}")
         self.console.print(f"\n  report   [link=file://{report.resolve()}]{escape(str(report))}[/link]")
         self.console.print(
             f"  [dim]next:[/]    goodfit test {escape(str(folder))}      [dim]opens the locked test part[/]"
         )
-        self.console.print(f"           goodfit predict {escape(str(folder))} NEW_DATA", soft_wrap=True)
+        then = 'generate {} --prompt "..."' if results["task"] == "language" else "predict {} NEW_DATA"
+        self.console.print(f"           goodfit {then.format(escape(str(folder)))}", soft_wrap=True)
 
     def test(self, results: Mapping[str, Any], folder: Path) -> None:
         """The metrics of the test part, and how often it was opened."""
@@ -246,6 +279,17 @@ class Screen:
         return "  ".join(p for p in parts if p)
 
 
+def _value(key: str, value: Any) -> str:
+    """A plan's value as a table has room for it."""
+    if value is True and key.startswith("batch."):
+        return "on"
+    if isinstance(value, list | tuple) and len(value) > 4:
+        return f"{len(value)} values"
+    if isinstance(value, list | tuple):
+        return ", ".join(f"{one:.4g}" if isinstance(one, float) else str(one) for one in value)
+    return "-" if value is None else value[:12] if key.endswith(".digest") else str(value)
+
+
 def clock(seconds: float) -> str:
     """Seconds as a person writes them.
 
@@ -275,3 +319,13 @@ def interval(metric: Mapping[str, Any]) -> str:
     if (metric.get("unit") or "") == "%":
         return f"({100 * metric['low']:.2f} to {100 * metric['high']:.2f})"
     return f"({metric['low']:.4f} to {metric['high']:.4f})"
+
+
+def _number(value: Any) -> str:
+    """A number as short as it can be told, lists of them in brackets."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        more = f", ... {len(value)} in all" if len(value) > 6 else ""
+        return f"[{', '.join(_number(one) for one in value[:6])}{more}]"
+    return str(value)

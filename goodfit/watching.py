@@ -83,7 +83,9 @@ class Watch:
     @property
     def not_checked(self) -> list[tuple[str, str]]:
         """``(rule, reason)`` of what could not be decided. It is not the same as healthy."""
-        return [(v.name, v.text.removeprefix("not checked: ")) for v in self.verdicts if v.outcome == "not checked"]
+        idle = {one.absent for one in self.listeners if not one.matters}
+        told = [(v.name, v.text.removeprefix("not checked: ")) for v in self.verdicts if v.outcome == "not checked"]
+        return [(name, why) for name, why in told if why not in idle]
 
 
 class _Steps(Listener):

@@ -41,6 +41,8 @@ class Listener:
     """The names of what this probe records in the log."""
     absent: str = "it never happened"
     """Why a signal that was not recorded is not there."""
+    matters: bool = False
+    """Whether its absence is worth telling: a program without an optimizer, not one without this or that loss."""
 
     def optimizer_made(self, optimizer: Optimizer) -> None:
         """An optimizer was built."""

@@ -52,7 +52,7 @@ def outputs(task: Task, model: nn.Module, ready: Inputs, aim: Tensor) -> Values:
         shape = tuple(copied(model).eval()(ready).shape)
     size, width = len(aim), task.outputs
     binary = task.kind == "classification" and len(task.classes) == 2
-    if task.kind == "language":
+    if task.tokens:
         fits, wanted = len(shape) == 3 and shape[:2] == tuple(aim.shape), f"({size}, {aim.shape[-1]}, vocabulary)"
     elif task.kind == "classification":
         count = len(task.classes)
@@ -62,7 +62,7 @@ def outputs(task: Task, model: nn.Module, ready: Inputs, aim: Tensor) -> Values:
         # A column beside a row would be broadcast to a square, and the model would learn the mean.
         fits = shape in ((size, width), tuple(aim.shape)) or (len(shape) == 3 and shape[::2] == (size, width))
         wanted = f"({size}, {width})"
-    classes = 0 if task.kind not in ("classification", "language") or not shape else max(shape[-1], 1)
+    classes = 0 if not (task.kind == "classification" or task.tokens) or not shape else max(shape[-1], 1)
     return {
         "outputs.classes": 2 if classes == 1 and binary else classes,
         "outputs.problem": "" if fits else f"the outputs have shape {shape}, where {wanted} is wanted",
@@ -73,7 +73,7 @@ def initial_loss(task: Task, model: nn.Module, ready: Inputs, aim: Tensor) -> Va
     """The untrained model's plain loss in train mode beside that of a guess that ignores the input."""
     with torch.no_grad():
         loss = float(plain_loss(task, copied(model).train()(ready), aim))
-    if task.kind in ("classification", "language"):
+    if task.kind == "classification" or task.tokens:
         classes = len(task.classes) if task.kind == "classification" else task.outputs
         return {"loss.initial": loss, "loss.expected": math.log(classes), "loss.expected_name": f"ln {classes}"}
     spread = float(aim.float().square().mean())
@@ -112,13 +112,20 @@ def batch_leak(model: nn.Module, ready: Inputs) -> Values:
     return {"leak.batch": float((one[kept] - other[kept]).abs().max()), "leak.spread": float(one.std())}
 
 
-def causal_leak(model: nn.Module, ready: Tensor, vocabulary: int) -> Values:
-    """How much earlier outputs change when the last third of the tokens is changed, in eval mode."""
-    few = ready[:8]
-    cut = few.shape[1] * 2 // 3
-    changed = few.clone()
-    changed[:, cut:] = (changed[:, cut:] + 1) % max(vocabulary, 2)
-    one, other = _compared(model, few, changed)
+def causal_leak(model: nn.Module, ready: Inputs, vocabulary: int) -> Values:
+    """How much earlier outputs change when the last third of the tokens is changed, in eval mode.
+
+    ready: tokens ``(batch, T)``, or of an encoder-decoder ``source`` and ``target``, whose target is changed.
+    """
+    pair = ready if isinstance(ready, dict) else {"target": ready}
+    few = {name: tokens[:8] for name, tokens in pair.items()}
+    changed = {**few, "target": few["target"].clone()}
+    cut = few["target"].shape[1] * 2 // 3
+    changed["target"][:, cut:] = (changed["target"][:, cut:] + 1) % max(vocabulary, 2)
+    if isinstance(ready, dict):
+        one, other = _compared(model, few, changed)
+    else:
+        one, other = _compared(model, few["target"], changed["target"])
     return {
         "leak.future": float((one[:, :cut] - other[:, :cut]).abs().max()),
         "leak.future_spread": float(one.std()),
@@ -190,7 +197,7 @@ def numerical_gradient(task: Task, model: nn.Module, ready: Inputs, aim: Tensor,
 
 def one_batch(task: Task, model: nn.Module, ready: Inputs, aim: Tensor) -> Values:
     """Train a copy on a few samples, dropout off, until the loss is a tenth or the time is up."""
-    few = torch.arange(min(max(2, 256 // aim.shape[1]) if task.kind == "language" else 32, len(aim)))
+    few = torch.arange(min(max(2, 256 // aim.shape[1]) if task.tokens else 32, len(aim)))
     seconds = _seconds_a_pass(task, model, _pick(ready, few), aim[few.to(aim.device)])
     # Fewer samples where a pass takes long: some fifty steps are wanted.
     few = few[: max(4, int(len(few) * ONE_BATCH_SECONDS / 50 / seconds))]
@@ -229,8 +236,8 @@ def one_batch(task: Task, model: nn.Module, ready: Inputs, aim: Tensor) -> Value
 
 def plain_loss(task: Task, logits: Tensor, aim: Tensor) -> Tensor:
     """Cross-entropy or mean squared error with nothing added; ensembles inside a model count each member."""
-    if task.kind in ("classification", "language"):
-        if task.kind == "language":
+    if task.kind == "classification" or task.tokens:
+        if task.tokens:
             return nn.functional.cross_entropy(logits.flatten(0, 1), aim.flatten(), ignore_index=-100)
         if logits.dim() == 3:
             aim = aim.repeat_interleave(logits.shape[1], 0)
@@ -340,7 +347,7 @@ def _pick(ready: Inputs, positions: Tensor) -> Inputs:
 
 def _floor(task: Task, small: Inputs, aim: Tensor) -> float:
     """The least loss possible where samples with equal inputs have different targets."""
-    if task.kind == "language":
+    if task.tokens:
         return 0.0
     tensors = list(small.values()) if isinstance(small, dict) else [small]
     groups: dict[bytes, list[int]] = {}

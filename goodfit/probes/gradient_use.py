@@ -40,6 +40,7 @@ class GradientUse(Listener):
     """
 
     signals = ("gradient.stale", "step.optimizers")
+    matters = True
     absent = "saw no optimizer step"
 
     def __init__(self, live: Live) -> None:

@@ -8,5 +8,6 @@ from goodfit.observer.events import Listener
 from goodfit.observer.live import Live
 from goodfit.probes.gradient_use import GradientUse
 from goodfit.probes.loss_inputs import LossInputs
+from goodfit.probes.ownership import Ownership
 
-LISTENERS: tuple[Callable[[Live], Listener], ...] = (GradientUse, LossInputs)
+LISTENERS: tuple[Callable[[Live], Listener], ...] = (GradientUse, LossInputs, Ownership)

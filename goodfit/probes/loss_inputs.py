@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 from typing_extensions import override
 
 from goodfit.observer.events import Listener, LossCall
@@ -13,53 +14,110 @@ from goodfit.observer.live import Live
 
 THOROUGH = 20
 """Calls at each line that are looked at; after them every 100th."""
+LOGITS = ("cross_entropy", "binary_cross_entropy_with_logits")
+LOGARITHMS = ("nll_loss", "kl_div")
+PAIRWISE = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 
 
-@dataclass(frozen=True)
-class ClassLoss:
-    """What the calls of ``cross_entropy`` at one line were given.
+@dataclass
+class LossFacts:
+    """What the calls of one loss at one line were given. Numbers of calls count those that were looked at.
 
-    calls: looked at. probabilities: calls whose rows all sum to one within 1e-3 and lie in [0, 1].
-    classes: of the last call. value: the last loss. error: the largest departure of a row's sum from one.
+    calls; numbers: input values in them. value: the last loss. classes: size of the class axis, 0 without one.
+    summing: calls whose rows lie in [0, 1] and sum to one within 1e-3; error: the largest departure of a sum.
+    by_batch: calls whose columns, over the batch, do. inside: calls whose inputs all lie in [0, 1].
+    positive: calls of log-probabilities with a value above zero. low, high: of all inputs. zeros: inputs that are
+    exactly zero; negative: inputs below zero. outside: calls whose targets leave [0, 1] (binary losses).
+    ignored: calls in which no target counts. shapes: of input and target where they do not match, and what they
+    spread to. soft: calls with targets that are probabilities.
     """
 
+    name: str
     where: str
-    calls: int
-    probabilities: int
-    classes: int
-    value: float
-    error: float
+    calls: int = 0
+    numbers: int = 0
+    value: float = 0.0
+    classes: int = 0
+    rows: int = 0
+    summing: int = 0
+    error: float = 0.0
+    by_batch: int = 0
+    inside: int = 0
+    positive: int = 0
+    low: float = float("inf")
+    high: float = float("-inf")
+    zeros: int = 0
+    negative: int = 0
+    outside: int = 0
+    target_low: float = float("inf")
+    target_high: float = float("-inf")
+    ignored: int = 0
+    soft: int = 0
+    shapes: tuple[tuple[int, ...], ...] = ()
+    spread: int = 0
+    first: dict[str, int] = field(default_factory=dict)
 
 
 class LossInputs(Listener):
-    """Records ``loss.classes``: for each line that calls ``cross_entropy`` with class indices, what it is given."""
+    """Records ``loss.facts``: ``LossFacts`` for each line that calls a loss on something that wants gradients."""
 
-    signals = ("loss.classes",)
-    absent = "saw no call of cross_entropy"
+    signals = ("loss.facts",)
+    absent = "saw no call of a loss of torch.nn.functional"
 
     def __init__(self, live: Live) -> None:
         self.live = live
-        self.calls: Counter[str] = Counter()
+        self.calls: Counter[tuple[str, str]] = Counter()
 
     @override
     def loss(self, call: LossCall) -> None:
-        if call.name != "cross_entropy" or not call.input.requires_grad or call.input.dim() < 2:
+        if not isinstance(call.input, Tensor) or not isinstance(call.target, Tensor) or not call.input.requires_grad:
             return
-        where = str(self.live.where())
-        self.calls[where] += 1
-        if self.calls[where] > THOROUGH and self.calls[where] % 100:
+        key = (str(self.live.where()), call.name)
+        self.calls[key] += 1
+        if (self.calls[key] > THOROUGH and self.calls[key] % 100) or call.input.numel() == 0:
             return
+        held = self.live.values.setdefault("loss.facts", {})
+        one = held.setdefault(f"{key[0]} {key[1]}", LossFacts(call.name, key[0]))
         with torch.no_grad():
-            rows = call.input.detach().float()
-            error = float((rows.sum(1) - 1).abs().max())
-            inside = float(rows.min()) >= 0 and float(rows.max()) <= 1 + 1e-6
-        held = self.live.values.setdefault("loss.classes", {})
-        one = held.get(where, ClassLoss(where, 0, 0, 0, 0.0, 0.0))
-        held[where] = replace(
-            one,
-            calls=one.calls + 1,
-            probabilities=one.probabilities + (inside and error < 1e-3),
-            classes=rows.shape[1],
-            value=float(call.output.detach().mean()),
-            error=max(one.error, error),
-        )
+            self._look(one, call, call.input.detach().float(), call.target.detach())
+
+    def _look(self, one: LossFacts, call: LossCall, given: Tensor, target: Tensor) -> None:
+        one.calls += 1
+        one.numbers += given.numel()
+        one.value = float(call.output.detach().float().mean())
+        low, high = float(given.min()), float(given.max())
+        one.low, one.high = min(one.low, low), max(one.high, high)
+        one.inside += low >= 0 and high <= 1 + 1e-6
+        one.zeros += int((given == 0).sum())
+        one.negative += int((given < 0).sum())
+        if call.name in LOGARITHMS:
+            one.positive += high > 1e-5
+        if call.name in ("cross_entropy", "nll_loss"):
+            self._classes(one, call, given, target)
+        if call.name.startswith("binary"):
+            one.target_low = min(one.target_low, float(target.min()))
+            one.target_high = max(one.target_high, float(target.max()))
+            one.outside += one.target_low < -1e-6 or one.target_high > 1 + 1e-6
+        if call.name in PAIRWISE and given.shape != target.shape:
+            spread = torch.broadcast_shapes(given.shape, target.shape)
+            if spread.numel() > max(given.numel(), target.numel()):
+                one.spread += 1
+                one.shapes = (tuple(given.shape), tuple(target.shape), tuple(spread))
+
+    def _classes(self, one: LossFacts, call: LossCall, given: Tensor, target: Tensor) -> None:
+        axis = 1 if given.dim() > 1 else 0
+        one.classes = given.shape[axis]
+        one.rows = given.numel() // max(1, one.classes)
+        likely = given if call.name == "cross_entropy" else given.exp()
+        within = float(likely.min()) >= 0 and float(likely.max()) <= 1 + 1e-5
+        error = float((likely.sum(axis) - 1).abs().max())
+        if within and error < 1e-3:
+            one.summing += 1
+            one.error = max(one.error, error)
+        if given.dim() == 2 and len(given) > 1 and within and float((likely.sum(0) - 1).abs().max()) < 1e-3:
+            one.by_batch += 1
+        if target.is_floating_point():
+            one.soft += 1
+        else:
+            index = int(call.options.get("ignore_index", -100))
+            one.ignored += not bool((target != index).any())

@@ -33,7 +33,7 @@ def inputs(ready: Inputs) -> Values:
 def targets(task: Task, all_targets: Tensor) -> Values:
     """Range, distinct values and balance of the training targets; ignored tokens are left out."""
     finite = torch.isfinite(all_targets) if all_targets.is_floating_point() else all_targets != IGNORED
-    counted = all_targets[finite if task.kind == "language" or all_targets.is_floating_point() else slice(None)]
+    counted = all_targets[finite if task.tokens or all_targets.is_floating_point() else slice(None)]
     broken = int(all_targets.numel() - finite.sum()) if all_targets.is_floating_point() else 0
     if not counted.numel():
         return {
@@ -41,13 +41,13 @@ def targets(task: Task, all_targets: Tensor) -> Values:
             "targets.distinct": 0, "targets.range": "none", "targets.balance": "none",
         }  # fmt: skip
     low, high = counted.min().item(), counted.max().item()
-    indices = task.kind in ("classification", "language") and not all_targets.is_floating_point()
+    indices = (task.kind == "classification" or task.tokens) and not all_targets.is_floating_point()
     distinct = int(torch.unique(counted).numel())
     values: Values = {
         "targets.low": low,
         "targets.high": high,
         "targets.nonfinite": broken,
-        "targets.classes": task.outputs if task.kind == "language" else len(task.classes) if indices else 0,
+        "targets.classes": task.outputs if task.tokens else len(task.classes) if indices else 0,
         "targets.distinct": distinct,
         "targets.range": f"{'classes ' if indices else ''}{low:.3g} to {high:.3g}",
         "targets.balance": f"{distinct:,} distinct values",

@@ -24,4 +24,4 @@ def check(log: Log) -> Finding | str:
     return f"outputs do not see the future (change {change:.1g})"
 
 
-RULE = Rule("causal-leak", check, ("leak.future", "leak.future_spread"), tasks=("language",))
+RULE = Rule("causal-leak", check, ("leak.future", "leak.future_spread"), tasks=("language", "sequence"))

@@ -20,22 +20,23 @@ def check(log: Log) -> list[Finding] | str:
     Fix: give it the logits; apply ``softmax`` only where probabilities are shown.
     """
     found = []
-    for one in log["loss.classes"].values():
-        if one.calls >= 2 and one.probabilities == one.calls and one.classes > 1:
-            floor = math.log(1 + (one.classes - 1) / math.e)
-            found.append(
-                Finding(
-                    "double-softmax",
-                    "error",
-                    f"rows given to cross_entropy sum to 1.000 in {one.probabilities} of {one.calls} calls: the loss "
-                    f"cannot fall below {floor:.3f} for {one.classes} classes, yours is {one.value:.3f}",
-                    one.where,
-                    {"calls": one.calls, "floor": floor, "loss": one.value, "largest error of a sum": one.error},
-                    "remove the softmax: cross_entropy wants logits",
-                    why="a second softmax flattens the probabilities and their gradients",
-                )
+    for one in log["loss.facts"].values():
+        if one.name != "cross_entropy" or one.calls < 2 or one.summing != one.calls or one.classes < 2:
+            continue
+        floor = math.log(1 + (one.classes - 1) / math.e)
+        found.append(
+            Finding(
+                "double-softmax",
+                "error",
+                f"rows given to cross_entropy sum to 1.000 in {one.summing} of {one.calls} calls: the loss "
+                f"cannot fall below {floor:.3f} for {one.classes} classes, yours is {one.value:.3f}",
+                one.where,
+                {"calls": one.calls, "floor": floor, "loss": one.value, "largest error of a sum": one.error},
+                "remove the softmax: cross_entropy wants logits",
+                why="a second softmax flattens the probabilities and their gradients",
             )
+        )
     return found or "cross_entropy is given logits"
 
 
-RULE = Rule("double-softmax", check, ("loss.classes",))
+RULE = Rule("double-softmax", check, ("loss.facts",))

@@ -1,0 +1,1 @@
+"""Programs that train, with faults and without, and what is found in them."""

@@ -71,8 +71,11 @@ class Listener:
     def forward(self, module: nn.Module, inputs: tuple[Any, ...], output: Any, depth: int) -> None:
         """A module returned."""
 
-    def dropout(self, rate: float, training: bool, module: nn.Module | None) -> None:
-        """``torch.nn.functional.dropout`` is called; module: the innermost module that is running."""
+    def dropout(self, rate: float, training: bool, module: nn.Module | None, told: bool) -> None:
+        """``torch.nn.functional.dropout`` is called.
+
+        module: the innermost module that is running. told: whether the caller said ``training``.
+        """
 
     def clip(self, parameters: list[Tensor], kind: str, limit: float, norm: Tensor | None) -> None:
         """Gradients were clipped, by ``norm`` or ``value``."""

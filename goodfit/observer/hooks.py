@@ -187,9 +187,11 @@ class Hooks:
         first = register_module_forward_pre_hook(before)
         second = register_module_forward_hook(after, always_call=True)
         self._undo += [first.remove, second.remove]
-        self._before(
-            F, "dropout", "dropout", lambda input, p=0.5, training=True, inplace=False: (p, training, self.running)
-        )
+
+        def dropped(input: Tensor, p: float = 0.5, training: bool | None = None, inplace: bool = False) -> Any:
+            return p, training is not False, self.running, training is not None
+
+        self._before(F, "dropout", "dropout", dropped)
 
     def _losses(self) -> None:
         for name in LOSSES:

@@ -81,7 +81,7 @@ class Listener:
         """Gradients were clipped, by ``norm`` or ``value``."""
 
     def scaler(self, scaler: Any, what: str, optimizer: Optimizer | None) -> None:
-        """A ``GradScaler`` is about to ``unscale``, ``step`` or ``update``."""
+        """A ``GradScaler`` is about to ``scale`` a loss, ``unscale``, ``step`` or ``update``."""
 
     def scheduler_made(self, scheduler: Any) -> None:
         """A learning-rate scheduler was built."""
@@ -106,6 +106,9 @@ class Listener:
 
     def moved(self, module: nn.Module) -> None:
         """``to``, ``cuda``, ``half`` ... of a module has run."""
+
+    def loaded(self, what: Any) -> None:
+        """PyTorch has read this from a file."""
 
     def saved(self, what: Any) -> None:
         """PyTorch is about to write something to a file."""

@@ -229,6 +229,7 @@ class Hooks:
             setattr(torch.nn.utils, name, wrapper)
             self._undo.append(functools.partial(setattr, torch.nn.utils, name, original))
         scaler = torch.amp.GradScaler
+        self._before(scaler, "scale", "scaler", lambda self, outputs: (self, "scale", None))
         self._before(scaler, "unscale_", "scaler", lambda self, optimizer: (self, "unscale", optimizer))
         self._before(scaler, "step", "scaler", lambda self, optimizer, *a, **k: (self, "step", optimizer))
         self._before(scaler, "update", "scaler", lambda self, *a, **k: (self, "update", None))
@@ -254,6 +255,7 @@ class Hooks:
         for cls in (nn.Module, Optimizer, LRScheduler):
             self._after(cls, "load_state_dict", "state_loaded", lambda result, self, state, *a, **k: (self, state))
         self._after(nn.Module, "_apply", "moved", lambda result, self, *a, **k: (self,))
+        self._after(torch, "load", "loaded", lambda result, *a, **k: (result,))
         self._before(torch, "save", "saved", lambda what, *a, **k: (what,))
 
 

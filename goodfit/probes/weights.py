@@ -76,7 +76,7 @@ def equal_units(model: nn.Module, ready: Inputs) -> Values:
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
                     dense = gradient.to_dense() if gradient.is_sparse else gradient
-                    parameter -= 0.1 * dense / dense.norm().clamp_min(1e-30)
+                    parameter.sub_(0.1 * dense / dense.norm().clamp_min(1e-30))
     stuck = {name: _still_equal(watched[name], groups) for name, groups in before.items()}
     return {
         "equal.layers": {name: (count, len(watched[name])) for name, count in stuck.items() if count},
@@ -188,7 +188,7 @@ def _still_equal(parameter: Tensor, groups: list[Tensor]) -> int:
 
 def _batch_norms(model: nn.Module) -> dict[str, nn.Module]:
     """Batch norms that use the batch's own statistics in training: all but frozen ones."""
-    found = {}
+    found: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             own = list(module.parameters(recurse=False))

@@ -12,9 +12,11 @@ from goodfit.rules import (
     evaluation_in_train_mode,
     impossible_targets,
     logits_into_nll,
+    non_finite_loss,
     optimizer_of_another_model,
     parameter_without_effect,
     parameters_not_in_optimizer,
+    resumed_without_state,
     same_batch_every_step,
     same_order_every_epoch,
     scaler_skips,
@@ -59,4 +61,6 @@ LIVE_RULES: tuple[Rule, ...] = (
     train_validation_overlap.RULE,
     empty_loader.RULE,
     worker_generators.RULE,
+    non_finite_loss.RULE,
+    resumed_without_state.RULE,
 )

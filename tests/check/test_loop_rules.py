@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import random
 from collections.abc import Callable
@@ -261,6 +262,68 @@ def copied_generators() -> None:
         step(model, optimizer, x, y)
 
 
+def logarithm_of_zero() -> None:
+    model = net()
+    optimizer = sgd(model)
+    for number in range(6):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(X), Y)
+        if number == 3:
+            loss = loss + (model(X) * 0).log().sum()
+        loss.backward()  # here
+        optimizer.step()
+
+
+def nan_in_the_data() -> None:
+    model = net()
+    optimizer = sgd(model)
+    for number in range(4):
+        optimizer.zero_grad()
+        F.cross_entropy(model(X if number < 2 else X / 0), Y).backward()  # here
+        optimizer.step()
+
+
+def weights_alone() -> None:
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters())
+    step(model, optimizer)
+    kept = io.BytesIO()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 1}, kept)
+    kept.seek(0)
+    checkpoint = torch.load(kept, weights_only=True)
+    model = net()
+    model.load_state_dict(checkpoint["model"])  # here
+    optimizer = torch.optim.Adam(model.parameters())
+    for _ in range(3):
+        step(model, optimizer)
+
+
+def all_of_it() -> None:
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters())
+    step(model, optimizer)
+    kept = io.BytesIO()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 1}, kept)
+    kept.seek(0)
+    checkpoint = torch.load(kept, weights_only=True)
+    model.load_state_dict(checkpoint["model"])
+    optimizer.load_state_dict(checkpoint["optimizer"])
+    for _ in range(3):
+        step(model, optimizer)
+
+
+def tested_and_skipped() -> None:
+    model = net()
+    optimizer = sgd(model)
+    for number in range(6):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(X), Y) * (math.inf if number == 2 else 1.0)
+        if not math.isfinite(loss.item()):
+            continue
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
 FAULTS: list[tuple[str, Callable[[], None]]] = [
     ("training-in-eval-mode", eval_never_left),
     ("evaluation-in-train-mode", judged_in_train_mode),
@@ -282,6 +345,9 @@ FAULTS: list[tuple[str, Callable[[], None]]] = [
     ("train-validation-overlap", shared_indices),
     ("train-validation-overlap", shared_rows),
     ("empty-loader", nothing_left),
+    ("non-finite-loss", logarithm_of_zero),
+    ("non-finite-loss", nan_in_the_data),
+    ("resumed-without-state", weights_alone),
     ("worker-generators", copied_generators),
 ]
 
@@ -466,7 +532,8 @@ def evaluated_without_layers() -> None:
 HEALTHY: list[Callable[[], Any]] = [
     ordinary, scaled, warm_up_from_nothing, cosine_by_epoch, frozen_batch_norm, monte_carlo_dropout, drawn_on_purpose,
     told_its_mode, sampled_generator, statistics_anew, one_batch_on_purpose, fresh_batch_each_time,
-    unshuffled_and_mixed, judged_on_train, generators_in_workers, teacher_in_eval, evaluated_without_layers,
+    unshuffled_and_mixed, judged_on_train, generators_in_workers, teacher_in_eval, evaluated_without_layers, 
+    all_of_it, tested_and_skipped,
 ]  # fmt: skip
 
 

@@ -21,9 +21,11 @@ def loss_curves(rows: Sequence[Mapping[str, Any]]) -> str:
     """The loss of both parts over steps; logarithmic where it falls far."""
     figure, (axes,) = _figure(1, width=3.9)
     steps = [r["step"] for r in rows]
-    _line(axes, steps, [r.get("train_loss") for r in rows], BLUE, "train")
+    # Where the loss is smoothed, weighted or taught, the plain one is logged beside it and can be compared.
+    train = "train_plain_loss" if "train_plain_loss" in rows[-1] else "train_loss"
+    _line(axes, steps, [r.get(train) for r in rows], BLUE, "train" if train == "train_loss" else "train (plain)")
     _line(axes, steps, [r.get("valid_loss") for r in rows], ORANGE, "validation")
-    positive = [r[k] for r in rows for k in ("train_loss", "valid_loss") if r.get(k) is not None and r[k] > 0]
+    positive = [r[k] for r in rows for k in (train, "valid_loss") if r.get(k) is not None and r[k] > 0]
     if positive and max(positive) > 20 * min(positive):
         axes.set_yscale("log")
     axes.set_title("loss", loc="left", color=INK)

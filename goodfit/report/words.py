@@ -14,7 +14,7 @@ def amount(metric: Mapping[str, Any], which: str = "value") -> str:
     if value is None:
         return "n/a"
     unit = metric.get("unit")
-    if metric.get("title") in {"accuracy", "balanced accuracy", "precision", "recall", "F1", "macro F1"}:
+    if metric.get("title") in {"accuracy", "balanced accuracy", "precision", "recall", "F1", "macro F1", "exact match"}:
         return f"{100 * value:.2f} %"
     return f"{value:.4g}" + (f" {unit}" if unit and unit != "target" else "")
 
@@ -57,10 +57,46 @@ def verdict(results: Mapping[str, Any], plan: Mapping[str, Any], rows: Sequence[
         sentences.append(f"Its probabilities were {bold} and have been calibrated (temperature {heat['value']:.3f}).")
     if results.get("skipped"):
         sentences.append(f"{results['skipped']:,} steps were skipped because their loss was not finite.")
+    sentences += training_words(results)
+    if (results.get("clipping") or {}).get("warning"):
+        sentences.append(f"{results['clipping']['warning']}.")
     sentences.append(
         "The best weights were picked on these same samples, so the figure is a little optimistic; the locked "
         "test part says how much."
     )
+    return sentences
+
+
+def training_words(results: Mapping[str, Any]) -> list[str]:
+    """What training did beside learning: what stopping cost, how often it clipped, overflowed, ran out of memory."""
+    sentences = []
+    stopped = results.get("stopping")
+    if stopped and stopped["after_best"]:
+        share = 100 * stopped["after_best"] / max(results["steps"], 1)
+        sentences.append(
+            f"The best weights are those of step {stopped['best_step']:,}; the {stopped['after_best']:,} steps after "
+            f"them ({share:.0f} % of the run) gave nothing better."
+        )
+    if stopped and stopped["not_run"] > 0:
+        sentences.append(
+            f"Stopping early left {100 * stopped['not_run']:.0f} % of the planned {stopped['planned']:,} steps unrun."
+        )
+    clipping = results.get("clipping")
+    if clipping:
+        units = f", {100 * clipping['units']:.0f} % of the units in a step" if "units" in clipping else ""
+        sentences.append(f"The gradient was clipped in {100 * clipping['share']:.0f} % of the steps{units}.")
+    if results.get("overflows") is not None:
+        many = results["overflows"]
+        sentences.append(
+            f"{many:,} step{'' if many == 1 else 's'} of {results['steps']:,} overflowed in fp16 and "
+            f"{'was' if many == 1 else 'were'} left out; a few at the start are usual while the loss scale is found."
+        )
+    if results.get("sparsity") is not None:
+        sentences.append(f"{100 * results['sparsity']:.1f} % of the weights are exactly zero (L1 penalty).")
+    if results.get("microbatch"):
+        sentences.append(
+            f"Memory ran out, so batches went through {results['microbatch']:,} samples at a time, for the same result."
+        )
     return sentences
 
 
@@ -92,8 +128,8 @@ def curve_words(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -
 def difference_words(results: Mapping[str, Any]) -> str:
     """How training and validation loss may be compared."""
     return (
-        "The training loss is measured while training (with augmentation, dropout and label smoothing where "
-        "those are on, over changing weights); "
+        "The training loss is measured while training (with augmentation and dropout where those are on, over "
+        "changing weights; plain, without label smoothing and class weights, where the line says so); "
         "the validation loss is plain and measured afterwards. They are not on equal terms: compare their "
         "shapes, not their heights."
     )

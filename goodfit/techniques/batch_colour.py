@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from goodfit import keyed
-from goodfit.technique import Share, Span, technique
+from goodfit.technique import Share, Until, technique
 from goodfit.techniques.batch_inputs import active, choose, like, on_images
 from goodfit.types import Batch, Moment
 
@@ -71,7 +71,7 @@ class ColourJitter:
     saturation: Share = 0.2
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     p: Share = 1.0
-    until: Span | None = None
+    until: Until | None = None
 
     def __call__(self, batch: Batch, moment: Moment) -> Batch:
         """The batch with images in another light."""

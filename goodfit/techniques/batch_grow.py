@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from goodfit.technique import Share, Span, technique
+from goodfit.technique import Share, Until, technique
 from goodfit.techniques.batch_inputs import active, like, on_images
 from goodfit.types import Batch, Moment
 
@@ -48,7 +48,7 @@ class Grow:
 
     scales: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], AfterValidator(_ascending)] = (0.625, 0.75)
     until_shares: Annotated[tuple[Share, ...], AfterValidator(_ascending)] = (0.4, 0.7)
-    until: Span | None = None
+    until: Until | None = None
 
     def __call__(self, batch: Batch, moment: Moment) -> Batch:
         """The batch at this stage's size."""

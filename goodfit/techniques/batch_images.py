@@ -12,7 +12,7 @@ from torch import Tensor
 
 from goodfit import keyed
 from goodfit.errors import RecipeError
-from goodfit.technique import Count, Share, Span, technique
+from goodfit.technique import Count, Share, Until, technique
 from goodfit.techniques.batch_inputs import active, choose, like, on_images, rising
 from goodfit.types import Batch, Moment
 
@@ -40,7 +40,7 @@ class Flip:
     Source: Krizhevsky et al. 2012; alternating: Jordan 2024 (airbench). Ours draws per sample and epoch by a key, so
     any batch size and order gives the same images; alternating keeps no list of past flips.
     Helps: almost always on photographs. Hurts: where the mirror image means something else (digits, text, road signs,
-    left and right hands).
+    left and right hands): there the default leaves it out, and pre-flight warns who asks for it (mirrored-symbols).
 
     p: share of images mirrored in an epoch; with ``alternate`` it is one half whatever p says.
     alternate: mirror every image in every other epoch.
@@ -51,7 +51,7 @@ class Flip:
 
     p: Share = 0.5
     alternate: bool = False
-    until: Span | None = None
+    until: Until | None = None
 
     def __call__(self, batch: Batch, moment: Moment) -> Batch:
         """The batch with some images mirrored."""
@@ -85,7 +85,8 @@ def crop(images: Tensor, down: Tensor, right: Tensor, *, padding: int, mode: str
 class Crop:
     """Pad images and cut a window of the original size out of each at a random place.
 
-    The content moves by up to ``padding`` pixels, which teaches the model that place does not matter.
+    The content moves by up to ``padding`` pixels, which teaches the model that place does not matter. It has to learn
+    that: a convolution only moves its output along with its input, and pooling makes it indifferent to small shifts.
 
     Formula: ``x[c, h, w] -> padded(x)[c, h + dy, w + dx]``, dy and dx uniform on 0 ... 2 padding.
     Source: Krizhevsky 2009, He et al. 2016 (zeros, 4 pixels on 32x32); reflecting: airbench, 2024. Ours draws per
@@ -100,7 +101,7 @@ class Crop:
 
     padding: Count = 4
     mode: Literal["reflect", "zeros"] = "reflect"
-    until: Span | None = None
+    until: Until | None = None
 
     def __call__(self, batch: Batch, moment: Moment) -> Batch:
         """The batch with every image cut anew."""
@@ -141,7 +142,7 @@ class Cutout:
     size: Ratio = 0.25
     p: Share = 1.0
     fill: Fill = "mean"
-    until: Span | None = None
+    until: Until | None = None
 
     def __call__(self, batch: Batch, moment: Moment) -> Batch:
         """The batch with squares covered."""
@@ -179,7 +180,7 @@ class Erasing:
     p: Share = 0.5
     area: Annotated[tuple[Ratio, Ratio], AfterValidator(rising)] = (0.02, 0.4)
     fill: Fill = "noise"
-    until: Span | None = None
+    until: Until | None = None
 
     def __call__(self, batch: Batch, moment: Moment) -> Batch:
         """The batch with rectangles covered."""

@@ -1,4 +1,4 @@
-"""Changes of inputs that are no images: noise on numbers, and words left out of texts."""
+"""Noise on numbers: tables, series and arrays."""
 
 from __future__ import annotations
 
@@ -9,90 +9,82 @@ from torch import Tensor
 
 from goodfit import keyed
 from goodfit.errors import RecipeError
-from goodfit.technique import Chance, Positive, Span, technique
+from goodfit.technique import Positive, Until, technique
 from goodfit.techniques.batch_inputs import active
-from goodfit.types import Batch, Moment
+from goodfit.techniques.fitted import some_of
+from goodfit.types import Batch, InputSpec, Moment, Part
+
+
+def noisy(values: Tensor, index: Tensor, scale: Tensor | float, *, place: int) -> Tensor:
+    """``values + scale * n``, n standard normal for each number, keyed by the sample.
+
+    values: ``(batch, ...)`` float. index: ``(batch,)``. scale: one number, or what broadcasts against one sample.
+    """
+    drawn = keyed.normal(place, index, values[0].numel()).reshape(values.shape)
+    return values + (scale * drawn).to(values.dtype)
 
 
 @technique("batch")
 class Noise:
-    """Add a little random noise to every number of tables, series and arrays.
+    """Add a little random noise to every number of tables, series and arrays (for series: jitter).
 
     Small differences stop to matter, which smooths what the model learns, as an L2 penalty on its slope does.
 
-    Formula: ``x + std * n``, n standard normal, drawn for each number of each sample and epoch.
-    Source: Sietsma and Dow 1991; Bishop 1995 shows that it is Tikhonov regularisation. Ours draws by a key, so any
-    batch size and order gives the same noise, and leaves categories alone.
-    Helps: small tables, noisy measurements, series (as jitter). Hurts: where exact values matter (counts, flags, codes
-    written as numbers), and trees of thresholds are already coarse.
+    Formula: ``x + std * s * n``, n standard normal, drawn for each number of each sample and epoch; s is the number's
+    own standard deviation over the training part (one for each channel of a series), so that columns of all spreads
+    get the same relative noise.
+    Source: Sietsma and Dow 1991; Bishop 1995 shows that it is Tikhonov regularisation; jitter of series: Um et al.
+    2017 (std 0.05). Ours draws by a key, so any batch size and order gives the same noise. Categories, flags, texts,
+    images, the calendar of a series and its channels of zeros and ones stay as they are.
+    Helps: small tables, noisy measurements, series. Hurts: where exact values matter: counts, codes written as numbers,
+    columns with a spike (``tabular`` knows exact zeros by heart, and noise hides them).
 
-    std: deviation of the noise, in deviations of the feature (inputs are standardised).
+    std: size of the noise, in standard deviations of the number it is added to.
     until: off from here on, such as ``"80%"``.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("table", "series", "tensor")
 
     std: Positive = 0.05
-    until: Span | None = None
+    until: Until | None = None
+
+    @staticmethod
+    def refuses(spec: InputSpec, model: str) -> str:
+        """Why these inputs cannot have noise, or nothing."""
+        return "adds noise to numbers, and this table has no numeric column" if _numberless(spec) else ""
+
+    def read(self, part: Part, spec: InputSpec, device: torch.device) -> Tensor:
+        """The deviation of each number of a sample: ``(columns,)``, ``(channels,)`` or the sample's shape; 0 stays."""
+        inputs = some_of(part, device).inputs
+        values = (inputs["numeric"] if isinstance(inputs, dict) else inputs).double()
+        if spec.kind != "series":
+            return values.std(0, correction=0).float()
+        deviation = values.std((0, 1), correction=0)
+        flags = ((values == 0) | (values == 1)).flatten(0, 1).all(0)
+        deviation[flags] = 0.0
+        deviation[spec.numeric or len(deviation) :] = 0.0  # what follows the measured channels is the calendar
+        return deviation.float()
 
     def __call__(self, batch: Batch, moment: Moment) -> Batch:
-        """The batch with noisy numbers."""
+        """The batch with noisy numbers; their deviations count as 1."""
+        return self.change(batch, moment, None)
+
+    def change(self, batch: Batch, moment: Moment, known: Tensor | None) -> Batch:
+        """The batch with noisy numbers, for deviations that ``read`` gave."""
         if not active(self, moment):
             return batch
         place = keyed.key(moment.seed, "noise", moment.epoch)
-
-        def noisy(values: Tensor) -> Tensor:
-            drawn = keyed.normal(place, batch.index, values[0].numel()).reshape(values.shape)
-            return values + self.std * drawn.to(values.dtype)
-
+        scale = self.std if known is None else self.std * known
         inputs = batch.inputs
         if isinstance(inputs, dict):
-            return batch._replace(
-                inputs={**inputs, "numeric": noisy(inputs["numeric"])} if "numeric" in inputs else inputs
-            )
+            if "numeric" not in inputs or not inputs["numeric"].numel():
+                return batch
+            changed = noisy(inputs["numeric"], batch.index, scale, place=place)
+            return batch._replace(inputs={**inputs, "numeric": changed})
         if not inputs.is_floating_point():
             raise RecipeError(["'batch.noise' adds noise to numbers, and these inputs are codes or bytes; remove it"])
-        return batch._replace(inputs=noisy(inputs))
+        return batch._replace(inputs=noisy(inputs, batch.index, scale, place=place))
 
 
-def drop_words(tokens: Tensor, dropped: Tensor) -> Tensor:
-    """Leave tokens out and close the gaps; 0, the padding, fills the end.
-
-    tokens: ``(batch, length)`` int64. dropped: ``(batch, length)`` bool. A text that would lose all keeps its first.
-    """
-    dropped = dropped & (tokens != 0)
-    dropped[:, 0] &= ~(dropped | (tokens == 0)).all(1)
-    order = torch.argsort((dropped | (tokens == 0)).to(torch.int8), dim=1, stable=True)
-    return tokens.masked_fill(dropped, 0).gather(1, order)
-
-
-@technique("batch")
-class WordDrop:
-    """Leave each word (token) of a text out with probability ``p``.
-
-    The model cannot lean on single words.
-
-    Formula: each token is removed with probability p, those after it move up, padding fills the end; one always stays.
-    Source: random deletion of Wei and Zou 2019 (EDA, p 0.1), word dropout of Iyyer et al. 2015 (p 0.3). Ours works on
-    tokens of whole batches, also on the text columns of tables.
-    Helps: little data, long texts, bags of words. Hurts: short texts, in which the word left out was the point ("not").
-
-    p: probability for each token. until: off from here on, such as ``"80%"``.
-    """
-
-    kinds: ClassVar[tuple[str, ...]] = ("text", "table")
-
-    p: Chance = 0.1
-    until: Span | None = None
-
-    def __call__(self, batch: Batch, moment: Moment) -> Batch:
-        """The batch with shorter texts."""
-        if not active(self, moment):
-            return batch
-        inputs = batch.inputs
-        tokens = inputs.get("tokens") if isinstance(inputs, dict) else inputs
-        if tokens is None or tokens.is_floating_point() or tokens.dim() != 2:
-            raise RecipeError(["'batch.word_drop' leaves words out, and these samples hold no text; remove it"])
-        draw = keyed.uniform(keyed.key(moment.seed, "word_drop", moment.epoch), batch.index, tokens.shape[1])
-        shorter = drop_words(tokens, draw < self.p)
-        return batch._replace(inputs={**inputs, "tokens": shorter} if isinstance(inputs, dict) else shorter)
+def _numberless(spec: InputSpec) -> bool:
+    return spec.kind == "table" and not spec.numeric

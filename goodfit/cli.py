@@ -75,7 +75,9 @@ def train(
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="A run folder; several predict together, as an ensemble.")
+    ],
     new: Annotated[
         str, typer.Argument(help="New data in the form the run was trained on; a prompt for a language model.")
     ],
@@ -87,11 +89,15 @@ def predict(
     top_p: TopP = 1.0,
     seed: DrawSeed = 0,
 ) -> None:
-    """Predict for new data with the best weights of RUN."""
+    """Predict for new data with the best weights of RUN, or with the mean of several runs."""
+    from goodfit.ensemble import Ensemble
     from goodfit.run import Run
     from goodfit.store import write_table
 
-    frame = Run(run).predict(new, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    if len(runs) > 1:
+        frame = Ensemble(runs).predict(new)
+    else:
+        frame = Run(runs[0]).predict(new, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     if out is not None:
         write_table(out, frame)
         print(f"{len(frame):,} predictions written to {out}")
@@ -104,10 +110,35 @@ def predict(
 
 
 @app.command()
+def ensemble(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run folders of one task.")],
+) -> None:
+    """Judge runs together and one by one, on the validation samples that none of them was trained on."""
+    from goodfit.ensemble import Ensemble
+    from goodfit.screen import Screen
+
+    Screen().ensemble(Ensemble(runs).evaluate())
+
+
+@app.command()
+def soup(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Runs of one architecture and split.")],
+    out: Annotated[Path | None, typer.Option(help="The new run's folder; runs/NAME-soup-N unless said.")] = None,
+    source: Annotated[str | None, typer.Option(help="Where the data lies now, if it moved.")] = None,
+) -> None:
+    """Average the weights of runs, as far as that makes them better on validation, into a run of its own."""
+    from goodfit.screen import Screen
+    from goodfit.soup import soup as cook
+
+    made = cook(runs, out=out, source=source)
+    Screen().soup(made.results["soup"], made.folder)
+
+
+@app.command()
 def generate(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     prompt: Annotated[str, typer.Option(help="The text to go on from; of a sequence run, the text to answer.")] = "",
-    length: Annotated[int, typer.Option(help="How many tokens to write at most.")] = 300,
+    length: Annotated[int, typer.Option(help="How many tokens a language model writes.")] = 300,
     temperature: Annotated[
         float | None, typer.Option(help="How daring to draw them, 0.8 unless said; 0 takes the likeliest each time.")
     ] = None,
@@ -180,8 +211,13 @@ def check(
 
 
 @app.command()
-def explain(name: Annotated[str, typer.Argument(help="A recipe key, technique, model, metric or rule.")]) -> None:
-    """Show the page of NAME: what it does, its formula and source, when it helps and when it hurts."""
+def explain(
+    name: Annotated[str, typer.Argument(help="A recipe key, technique, model, metric or rule; or a recipe file.")],
+) -> None:
+    """Show the page of NAME: what it does, its formula and source, when it helps and when it hurts.
+
+    A recipe file (.toml) is explained key by key, and its schedule is drawn.
+    """
     from goodfit.pages import explain as page
 
     print(page(name, width=min(shutil.get_terminal_size().columns, 100)))

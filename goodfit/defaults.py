@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from goodfit.pretrained import inputs_like, is_pretrained, replaced, rows_for
+from goodfit.probes.mirror import source_of_symbols, symbols
+
 if TYPE_CHECKING:
     from goodfit.data.data import Data
     from goodfit.recipe import Recipe
@@ -33,6 +36,7 @@ _EVERYWHERE = {
     "average.name": ("none", "the last weights", "-"),
     "transfer.name": ("none", "trained from nothing", "-"),
     "stopping.name": ("none", "the schedule ends where the run ends", "our trial"),
+    "tta": ("none", "one view of each sample", "-"),
     "seed": (0, "any number; change it to see the spread", "-"),
     "nonfinite": ("stop", "a broken loss should be seen, not trained on", "-"),
     "ignore": ([], "an error in pre-flight stops before money is spent", "-"),
@@ -48,6 +52,7 @@ def defaults(data: Data, recipe: Recipe, custom_model: str = "") -> Rows:
         "table": _table,
         "text": _text,
         "language": _language,
+        "sequence": _sequence,
         "series": _series,
         "tensor": _tensor,
     }
@@ -56,9 +61,22 @@ def defaults(data: Data, recipe: Recipe, custom_model: str = "") -> Rows:
     if custom_model or name != rows["model.name"].value:
         rows = rows | _general(data, str(name))
         rows = {k: v for k, v in rows.items() if not k.startswith("model.") or k == "model.name"}
+        if kind == "language" and name in ("rnn", "lstm", "gru"):
+            why = "the state goes on from window to window, the gradient does not"
+            rows["sampling.name"] = Choice("streams", why, "Mikolov et al. 2010")
+    if not custom_model and is_pretrained(asked):
+        gone = ("optimizer.", "schedule.", "average.", "stopping.", *replaced(data, asked))
+        rows = {k: v for k, v in rows.items() if not k.startswith(gone)} | _rows(rows_for(data, asked))
+    if not custom_model and (like := inputs_like(asked)) is not None:
+        rows["data.like"] = Choice(like, "inputs as the model wants them", "-")
     own = getattr(data.train, "batch_size", None)
     if own:
         rows["batch_size"] = Choice(int(own), "your DataLoader's own", "you")
+    flips = asked.get("batch.flip", "batch.flip" in rows or any(k.startswith("batch.flip.") for k in asked))
+    if flips and kind == "image":
+        rows["tta"] = Choice("flip", "training flips, so both sides are known", "Krizhevsky et al. 2012")
+    if asked.get("penalty.l1") and rows["average.name"].value != "none":
+        rows["average.name"] = Choice("none", "an average of weights has no exact zeros, which penalty.l1 is for", "-")
     return rows | _loss(data, asked)
 
 
@@ -67,7 +85,7 @@ def _rows(values: Mapping[str, tuple[Any, str, str]]) -> Rows:
 
 
 def _loss(data: Data, asked: Mapping[str, Any]) -> Rows:
-    if data.task.kind in ("classification", "language"):
+    if data.task.kind == "classification" or data.task.tokens:
         return _rows({"loss.name": ("cross_entropy", "classes that exclude each other", "-")})
     return _rows({"loss.name": ("mse", "the mean is what RMSE rewards; targets are standardised", "-")})
 
@@ -112,8 +130,8 @@ def _image(data: Data) -> Rows:
 
 
 def _mirror(data: Data) -> dict[str, tuple[Any, str, str]]:
-    """Flip where a mirrored image means the same: not for digits and letters."""
-    if all(len(name.strip()) == 1 for name in data.task.classes):
+    """Flip where a mirrored image means the same: not where names speak of digits, letters or sides."""
+    if not data.task.classes or symbols(data.task.classes) or source_of_symbols(data.name):
         return {}
     return {"batch.flip": (True, "a mirrored image means the same", "Krizhevsky et al. 2012")}
 
@@ -232,6 +250,26 @@ def _language(data: Data) -> Rows:
             "clip.norm": (1.0, "as published", "nanoGPT"),
             "batch_size": (16, "many steps matter more than large ones", "our trial"),
             "epochs": (f"{steps} steps", f"{tokens:,} tokens, about five minutes at most on two cores", "our trial"),
+        }
+    )
+
+
+def _sequence(data: Data) -> Rows:
+    samples = len(data.train)
+    size = 32 if samples < 1000 else 64
+    epochs = _epochs_for(samples, 70_000, low=3, high=60)
+    return _rows(
+        {
+            "model.name": ("transformer_encdec", "reads one text, writes another", "Vaswani et al. 2017"),
+            "optimizer.name": ("adamw", "the usual one for encoder-decoders", "Loshchilov and Hutter 2019"),
+            "optimizer.lr": (1e-3, "best on validation", "our trial"),
+            "optimizer.beta2": (0.98, "as published", "Vaswani et al. 2017"),
+            "optimizer.weight_decay": (0.01, "few texts", "our trial"),
+            "schedule.name": ("cosine", "ends where the run ends", "our trial"),
+            "schedule.warmup": ("10%", "Adam's first estimates are rough", "our trial"),
+            "clip.norm": (1.0, "keeps a rare large gradient from undoing the run", "Pascanu et al. 2013"),
+            "batch_size": (size, f"{samples:,} pairs", "our trial"),
+            "epochs": (f"{epochs} epochs", f"{samples:,} pairs", "our trial"),
         }
     )
 

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 
 
@@ -70,3 +72,17 @@ def optional(module: str, extra: str) -> ModuleType:
             f"this needs the package '{module.split('.')[0]}', which is not installed; "
             f"run: pip install 'goodfit[{extra}]'"
         ) from error
+
+
+@contextmanager
+def hushed(*libraries: str) -> Iterator[None]:
+    """Without what these libraries log below the level of errors: what matters of it, an error of ours says."""
+    logs = [logging.getLogger(name) for name in libraries]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)

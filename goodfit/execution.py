@@ -29,6 +29,7 @@ from goodfit.types import Batch
 
 CLEARLY = 1.10
 """How many times faster a choice must be to leave the plain one: below that, noise would decide."""
+MEMORY_HINT = "--set gradient.name=accumulate takes the same batch in pieces that fit"
 LONG_ENOUGH = 900.0
 """Predicted seconds of training from which a trial compilation (itself 20 to 60 s on a small CPU) is worth it."""
 
@@ -89,7 +90,8 @@ def measure(
     trials = tuple(_time(model, batches, step, p, c, False, device) for p, c in pairs)
     usable = [t for t in trials if not t.error]
     if not usable:
-        raise GoodfitError(f"the first training step fails: {trials[0].error}")
+        hint = f"; {MEMORY_HINT}" if "memory" in trials[0].error else ""
+        raise GoodfitError(f"the first training step fails: {trials[0].error.rstrip('.')}{hint}")
     best = min(usable, key=lambda t: t.milliseconds)
     plain = usable[0]
     chosen = best if plain.milliseconds > CLEARLY * best.milliseconds else plain
@@ -110,6 +112,12 @@ def measure(
         f", {plain.name} takes {plain.milliseconds:.1f} ({gain:.1f} times)" if chosen is not plain else ""
     )
     return _decide(plan, chosen, reason), trials
+
+
+def unmeasured(plan: Plan, device: torch.device, reason: str) -> Plan:
+    """The plan with the plainest choices that it leaves open, for a run that no timing would make shorter."""
+    precision, channels_last = candidates(plan, image=False, device=device)[0]
+    return _decide(plan, Trial(precision, channels_last, compiled=False, milliseconds=0.0), reason)
 
 
 def can_compile(device: torch.device) -> bool:

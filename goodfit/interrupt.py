@@ -23,10 +23,14 @@ class Interrupted(GoodfitError):
 
 
 class Signals:
-    """Ctrl-C and SIGTERM ask the loop to stop after its step; the second one leaves at once."""
+    """Ctrl-C and SIGTERM ask the loop to stop after its step; the second one leaves at once.
+
+    quiet: do not say so; of several processes one does.
+    """
 
     def __init__(self) -> None:
         self.requested = 0
+        self.quiet = False
         self._old: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -43,11 +47,15 @@ class Signals:
         if self.requested:
             os._exit(128 + number)
         self.requested = number
-        os.write(2, b"\nstopping after this step; once more leaves at once\n")
+        if not self.quiet:
+            os.write(2, b"\nstopping after this step; once more leaves at once\n")
 
 
 def command_line(folder: Path, source: str) -> str:
     """The command that resumes a run."""
-    if source and len(sys.argv) > 1 and Path(sys.argv[0]).name.startswith("goodfit"):
-        return shlex.join(["goodfit", *sys.argv[1:], *([] if "--out" in sys.argv else ["--out", str(folder)])])
+    program = Path(sys.argv[0])
+    if source and len(sys.argv) > 1 and (program.name.startswith("goodfit") or program.parent.name == "goodfit"):
+        here = os.environ.get("LOCAL_WORLD_SIZE", "1") if "RANK" in os.environ else "1"
+        start = ["goodfit"] if here == "1" else ["torchrun", "--nproc-per-node", here, "-m", "goodfit"]
+        return shlex.join([*start, *sys.argv[1:], *([] if "--out" in sys.argv else ["--out", str(folder)])])
     return f"goodfit.train(..., out={str(folder)!r})"

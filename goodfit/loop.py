@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from goodfit import keyed
 from goodfit.data.data import Data
+from goodfit.distributed import Shares
 from goodfit.errors import GoodfitError
 from goodfit.evaluation.language import token_losses
+from goodfit.models.carried import Carried
 from goodfit.models.layers import train_mode
 from goodfit.plan import Plan
+from goodfit.techniques.average import FreshNorms
 from goodfit.techniques.batch import active
-from goodfit.techniques.numerics import Precision, autocast
+from goodfit.techniques.gradient import Reduce, alone
+from goodfit.techniques.memory import Memory
+from goodfit.techniques.numerics import Precision, autocast, scaled_step
 from goodfit.techniques.optimizer import set_lr, set_mode, set_momentum
+from goodfit.techniques.phases import enter
+from goodfit.techniques.penalty import penalised
+from goodfit.techniques.transfer import thaw
+from goodfit.techniques.views import View, averaged
 from goodfit.types import Batch, Inputs, Moment, Part, to_device
 
 
@@ -38,6 +48,9 @@ class Slots:
     precision: Precision
     nonfinite: str
     channels_last: bool = False
+    transfer: Any = None
+    teacher: Callable[[Batch], Tensor] | None = None
+    plain: Any = None
 
 
 @dataclass
@@ -52,14 +65,36 @@ class State:
     scaler: torch.amp.GradScaler | None = None
     step: int = 0
     skipped: int = 0
+    overflows: int = 0
+    memory: Memory | None = None
     history: list[dict[str, float]] = field(default_factory=list)
+    carried: Carried | None = None
+    stage: int = -1
+    plain: list[Tensor | float] = field(default_factory=lambda: [0.0, 0.0])
     run_model: Callable[[Any], Tensor] | None = None
+    shares: Shares | None = None
+    norms: FreshNorms | None = None
 
     def __post_init__(self) -> None:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.all_parameters = self.parameters
+        self.penalised = penalised(self.model)
         self.losses = [row["loss"] for row in self.history]
         self.forward: Callable[[Any], Tensor] = self.model if self.run_model is None else self.run_model
         self.device = next(self.model.parameters()).device
+
+    @contextmanager
+    def predicting(self) -> Iterator[None]:
+        """Inside, the model is what would predict now: averaged weights, or those of a schedule-free optimizer, and
+        batch norms with the statistics of those weights; afterwards its own again."""
+        set_mode(self.optimizer, training=False)
+        other = self.averager.ready or any("train_mode" in group for group in self.optimizer.param_groups)
+        fresh = self.norms.estimated(self.model, self.step) if self.norms and other else nullcontext()
+        try:
+            with self.averager.applied(self.model), fresh:
+                yield
+        finally:
+            set_mode(self.optimizer, training=True)
 
 
 class Watcher(Protocol):
@@ -86,37 +121,76 @@ class NonFinite(GoodfitError):
 
 def train_step(state: State, slots: Slots, batch: Batch, moment: Moment) -> Tensor:
     """One optimizer update. Returns the batch's mean loss, detached, on the device."""
+    if hasattr(slots.transfer, "stage"):
+        thaw_in_turn(state, slots.transfer, moment)
     for change in slots.batch:
         if active(change, moment):
             batch = change(batch, moment)
-    total_weight = slots.loss.weigh(batch.targets, batch.weight)
+    beside: list[tuple[Tensor, Tensor | float]] = []
+    reduce: Reduce = alone
+    if state.shares is None:
+        total_weight = slots.loss.weigh(batch.targets, batch.weight)
+    else:
+        batch, total_weight, reduce = state.shares.begin(batch, state.parameters, slots.loss, beside=beside)
 
     def backward(piece: Batch) -> Tensor:
         inputs = state.prepare(piece.inputs)
         with autocast(slots.precision, state.device):
-            logits = state.forward(inputs)
-        loss = slots.loss(logits, piece.targets, piece.weight) / total_weight
+            if state.carried is None:
+                logits = state.forward(inputs)
+            else:  # a window's number tells its stream: a stream has as many windows as an epoch has steps
+                logits = state.carried.forward(state.model, inputs, piece.index // moment.steps_per_epoch)
+            told = () if slots.teacher is None else (slots.teacher(piece),)
+        loss = slots.loss(logits, piece.targets, piece.weight, *told) / total_weight
+        if slots.plain is not None:  # logged beside a loss that validation cannot be compared with
+            about = piece.targets, piece.weight
+            beside.append((slots.plain(logits.detach(), *about), slots.plain.weigh(*about)))
         (loss if state.scaler is None else state.scaler.scale(loss)).backward()
         return torch.as_tensor(loss.detach())
 
-    loss: Tensor = slots.gradient(backward, batch, parameters=state.parameters)
+    if state.memory is not None:
+        state.memory.again = beside.clear
+    loss: Tensor = slots.gradient(
+        backward, batch, parameters=state.parameters, reduce=reduce, memory=state.memory
+    )
     if not math.isfinite(float(loss)):
         return _refuse(state, slots, loss, moment)
+    for one, weight in beside:
+        state.plain = [state.plain[0] + one.double(), state.plain[1] + weight]
     if state.scaler is not None:
         state.scaler.unscale_(state.optimizer)
-    slots.penalty.add_gradient(state.parameters)
-    slots.clip(state.parameters, state=state.clipping)
-    lr = set_rates(state.optimizer, slots.schedule, moment, state.losses)
+    slots.penalty.add_gradient(state.penalised)
+    norm = slots.clip(state.parameters, state=state.clipping)
+    if norm is not None and state.scaler is None and not math.isfinite(float(norm)):
+        return _refuse(state, slots, norm, moment, what="gradient's norm")
+    set_rates(state.optimizer, slots.schedule, moment, state.losses)
+    stepped = True
     if state.scaler is None:
         state.optimizer.step()
     else:
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
+        stepped = scaled_step(state.scaler, state.optimizer)
+        state.overflows += not stepped
     state.optimizer.zero_grad(set_to_none=True)
-    slots.penalty.after_step(state.parameters, lr)
-    state.averager.update(state.model, moment)
+    if state.carried is not None:
+        state.carried.go_on()
+    if stepped:
+        slots.penalty.after_step(state.penalised, state.optimizer)
+        state.averager.update(state.model, moment)
     state.step += 1
     return loss
+
+
+def thaw_in_turn(state: State, transfer: Any, moment: Moment) -> None:
+    """Let those layers learn whose turn has come: a function of the step, so a resumed run needs nothing for it.
+
+    The optimizer holds all parameters from the start and passes by those that have no gradient.
+    """
+    stage = transfer.stage(moment)
+    if stage != state.stage:
+        state.stage = stage
+        thaw(state.model, transfer.thawed(state.model, stage), state.all_parameters)
+        state.parameters = [p for p in state.all_parameters if p.requires_grad]
+        train_mode(state.model)
 
 
 def seed_generators(device: torch.device, seed: int) -> None:
@@ -135,6 +209,7 @@ def seed_generators(device: torch.device, seed: int) -> None:
 
 def set_rates(optimizer: torch.optim.Optimizer, schedule: Any, moment: Moment, losses: Sequence[float]) -> float:
     """Give each parameter group its rate (and momentum) for this step; returns the first group's rate."""
+    enter(optimizer, moment.step)
     set_lr(optimizer, schedule.factor(moment, losses))
     momentum = schedule.momentum(moment)
     if momentum is not None:
@@ -152,6 +227,8 @@ def epoch_batches(slots: Slots, part: Part, *, seed: int, epoch: int, per_epoch:
     order = slots.sampling.order(part, seed=seed, epoch=epoch)
     if equal:
         order = order[: len(order) // per_epoch * per_epoch]
+    if getattr(slots.sampling, "carries", False):
+        return [order[step::per_epoch] for step in range(per_epoch)]
     parts: tuple[Tensor, ...] = order.tensor_split(per_epoch)
     return parts
 
@@ -181,27 +258,35 @@ def fit(
     if hasattr(stopping, "resolved"):
         stopping = stopping.resolved(total=total, steps_per_epoch=per_epoch, steps_between=every)
     classes = len(data.task.classes) if data.task.kind == "classification" else 0
+    own = () if state.shares is None else (state.shares.world.rank,)
     train_mode(state.model)
     while state.step < total:
         epoch, done = divmod(state.step, per_epoch)
         # A stream cut into windows is cut elsewhere in every epoch.
         train = data.train.shifted(seed, epoch) if isinstance(data.train, Shifting) else data.train
+        if state.carried is not None and done == 0:
+            state.carried.forget()
         order = epoch_batches(
             slots, train, seed=seed, epoch=epoch, per_epoch=per_epoch, equal=bool(plan["numerics.compile"] is True)
         )
+        if state.shares is not None:
+            order = state.shares.positions(order)
         for batch in train.batches(order[done : done + total - state.step]):
             moment = Moment(seed, epoch, state.step, total, per_epoch, classes)
             # Dropout draws from the device's own generator, so that is set from the position too.
-            seed_generators(state.device, keyed.key(seed, "step", state.step) & 0x7FFFFFFFFFFFFFFF)
+            seed_generators(state.device, keyed.key(seed, "step", state.step, *own) & 0x7FFFFFFFFFFFFFFF)
             before = state.step
             loss = train_step(state, slots, to_device(batch, state.device), moment)
             if state.step == before:  # a skipped step still moves on in the data
                 state.step += 1
             lr = float(state.optimizer.param_groups[0]["lr"])
             for watcher in watchers:
-                watcher.step(moment, loss, lr, len(batch.index))
+                watcher.step(moment, loss, lr, len(batch.index) if state.shares is None else state.shares.samples)
             if state.step % every == 0 or state.step == total:
                 row = evaluate_now(state, slots, measure)
+                if slots.plain is not None:
+                    row["train_plain_loss"] = float(state.plain[0]) / float(state.plain[1] or 1)
+                    state.plain = [0.0, 0.0]
                 state.history.append({"step": float(state.step), **row})
                 state.losses.append(row["loss"])
                 scores = [one[metric] for one in state.history]
@@ -225,10 +310,8 @@ def evaluation_interval(total: int, per_epoch: int) -> int:
 
 def evaluate_now(state: State, slots: Slots, measure: Callable[[nn.Module], dict[str, float]]) -> dict[str, float]:
     """Validation of the averaged weights where there is an average, else of the weights."""
-    set_mode(state.optimizer, training=False)
-    with state.averager.applied(state.model):
+    with state.predicting():
         row = measure(state.model)
-    set_mode(state.optimizer, training=True)
     train_mode(state.model)
     return row
 
@@ -242,14 +325,14 @@ def predict(
     precision: Precision,
     device: torch.device,
     batch_size: int = 512,
-    flip: bool = False,
+    views: View = "none",
 ) -> Tensor:
     """Logits of every sample of a part, float32 on the CPU, in the order of positions.
 
-    flip: average over the image and its mirror image (test-time augmentation).
+    views: test-time augmentation: the mean over these views of each image (`goodfit.techniques.views`).
     """
     return torch.cat(
-        [one.float().cpu() for one, _ in _outputs(model, part, prepare, precision, device, batch_size, flip)]
+        [one.float().cpu() for one, _ in _outputs(model, part, prepare, precision, device, batch_size, views)]
     )
 
 
@@ -260,7 +343,7 @@ def _outputs(
     precision: Precision,
     device: torch.device,
     batch_size: int,
-    flip: bool,
+    views: View,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     was_training = model.training
     model.eval()
@@ -268,30 +351,73 @@ def _outputs(
         for batch in part.batches(torch.split(torch.arange(len(part)), batch_size)):
             inputs = prepare(to_device(batch, device).inputs)
             with autocast(precision, device):
-                logits = model(inputs)
-                if flip and isinstance(inputs, Tensor):
-                    logits = (logits + model(inputs.flip(-1))) / 2
+                logits = averaged(model, inputs, views)
             yield logits, batch.targets
     finally:
         model.train(was_training)
 
 
+class Foreseen(NamedTuple):
+    """How well each token of a part was foreseen from the true ones before it; both ``(samples, length)`` on the CPU.
+
+    nats: cross-entropy, float32, 0 where targets are ignored. hits: whether the likeliest token was the right one.
+    """
+
+    nats: Tensor
+    hits: Tensor
+
+
 @torch.inference_mode()
-def nats(model: nn.Module, part: Part, *, precision: Precision, device: torch.device, batch_size: int = 64) -> Tensor:
-    """Each position's cross-entropy in nats, ``(windows, length)`` float32 on the CPU, 0 where targets are ignored."""
-    losses = []
-    for logits, targets in _outputs(model, part, lambda x: x, precision, device, batch_size, False):
-        losses.append(token_losses(logits, targets.to(logits.device)).cpu())
-    return torch.cat(losses)
+def foresee(
+    model: nn.Module,
+    part: Part,
+    *,
+    precision: Precision,
+    device: torch.device,
+    batch_size: int = 64,
+    carry: bool = False,
+) -> Foreseen:
+    """Cross-entropy and hits at each position of a part.
+
+    carry: the part is one text in order, and the model's state is carried from window to window, in up to 16 streams.
+    """
+    count, length = tuple(part.targets.shape)
+    every = torch.arange(count)
+    plan = list(torch.split(every, batch_size))
+    if carry:
+        steps = -(-count // min(16, -(-count // 8)))
+        plan = [every[step::steps] for step in range(steps)]
+    found = Foreseen(torch.zeros(count, length), torch.zeros(count, length, dtype=torch.bool))
+    state: Tensor | None = None
+    was_training = model.training
+    model.eval()
+    try:
+        for positions, batch in zip(plan, part.batches(plan), strict=True):
+            inputs, targets = (one := to_device(batch, device)).inputs, one.targets
+            with autocast(precision, device):
+                if carry:
+                    carried: Any = model
+                    logits, state = carried.carry(inputs, None if state is None else state[: len(positions)])
+                else:
+                    logits = model(inputs)
+            width = targets.shape[1]  # batches of sequences are cut to their longest
+            found.nats[positions, :width] = token_losses(logits, targets).cpu()
+            if logits.ndim == 3:
+                found.hits[positions, :width] = (logits.argmax(-1) == targets).cpu()
+    finally:
+        model.train(was_training)
+    return found
 
 
-def _refuse(state: State, slots: Slots, loss: Tensor, moment: Moment) -> Tensor:
-    """A loss that is not finite never reaches the weights."""
+def _refuse(state: State, slots: Slots, loss: Tensor, moment: Moment, *, what: str = "loss") -> Tensor:
+    """A loss, or a gradient, that is not finite never reaches the weights."""
+    if state.carried is not None:
+        state.carried.stay()
     state.optimizer.zero_grad(set_to_none=True)
     state.skipped += 1
     if slots.nonfinite == "stop":
         raise NonFinite(
-            f"the loss became {float(loss)} at step {moment.step} (epoch {moment.epoch}); the weights before it "
+            f"the {what} became {float(loss)} at step {moment.step} (epoch {moment.epoch}); the weights before it "
             f"are kept. "
             f"Try --set optimizer.lr={float(state.optimizer.param_groups[0]['base_lr']) / 3:.2g}, "
             "or --set nonfinite=skip to leave such batches out"

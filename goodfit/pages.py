@@ -25,7 +25,7 @@ from goodfit.rules import RULES
 from goodfit.rules.live import LIVE_RULES
 from goodfit.technique import Duration
 from goodfit.techniques import TABLE
-from goodfit.techniques.phases import Phase
+from goodfit.techniques.phases import NUMBERS, Phase
 from goodfit.techniques.schedule import curve
 
 Page = Callable[[], str]
@@ -58,11 +58,11 @@ def explain(name: str, *, width: int = 100) -> str:
 
     width: columns that paragraphs are wrapped to. Raises GoodfitError with the nearest name.
     """
+    if name.strip().endswith(".toml"):
+        return recipe_page(name.strip(), width=min(width, 80))
     pages: dict[str, list[Page]] = {}
     for title, page in _pages():
         pages.setdefault(title, []).append(page)
-    if name.strip().endswith(".toml"):
-        return recipe_page(name.strip(), width=min(width, 80))
     wanted = ALIASES.get(_simple(name.strip()), name.strip())
     simple = _simple(wanted)
     # However a name is spelt, as people say it aloud; a prefix stands for the whole family: timm:resnet18.
@@ -96,6 +96,7 @@ def listing() -> Iterator[tuple[str, list[str]]]:
     yield "layers", list(LAYERS)
     yield "metrics", list(METRICS)
     yield "rules", [rule.name for rule in (*RULES, *LIVE_RULES)]
+    yield "more", ["distributed"]
 
 
 def wrapped(page: str, width: int) -> str:
@@ -137,6 +138,8 @@ def _simple(name: str) -> str:
 def _pages() -> Iterator[tuple[str, Page]]:
     """Every name with the function that writes its page."""
     yield "phase", partial(_class_page, Phase, "phase", "phase")
+    for number in NUMBERS:
+        yield f"phase.{number}.name", partial(_list_page, f"phase.{number}.name", "One of:", TABLE["optimizer"])
     for slot, classes in TABLE.items():
         if slot == "phase":
             continue

@@ -16,6 +16,8 @@ import torch
 from goodfit.data.data import Data
 from goodfit.defaults import Choice, defaults
 from goodfit.errors import RecipeError, nearest
+from goodfit.plot import rate_charts
+from goodfit.pretrained import is_pretrained
 from goodfit.recipe import MANY, ONE_OF, ORDER, PHASE_KEYS, SCALARS, SECTIONS, Recipe, make
 from goodfit.rules import RULES
 from goodfit.technique import Duration, settings_of
@@ -57,6 +59,12 @@ class Plan:
         # The order of the table is the order of work: what moves pixels comes before what mixes samples.
         return tuple(make(slot, name, found[name]) for name in TECHNIQUES[slot] if name in found)
 
+    @property
+    def mirrors(self) -> list[str]:
+        """The keys that show mirrored images to the model, in training or at prediction."""
+        looks = "tta" in self.choices and self["tta"] in ("flip", "flip_shift")
+        return [key for key, on in (("batch.flip", "batch.flip" in self.choices), ("tta", looks)) if on]
+
     def changed(self, key: str, value: Any, *, reason: str, source: str) -> Plan:
         """The same plan with one value resolved anew (a measured execution choice)."""
         return replace(self, choices={**self.choices, key: Choice(value, reason, source)})
@@ -64,8 +72,10 @@ class Plan:
     def recipe(self) -> Recipe:
         """A recipe that says every value outright: training it again gives this run again."""
         asked = {k: c.value for k, c in self.choices.items() if c.value is not None}
+        # What was taken out of the defaults must be said, too.
+        asked |= {f"batch.{name}": False for name in TECHNIQUES["batch"] if f"batch.{name}" not in asked}
         if str(asked.get("model.name", "")).startswith("custom:"):
-            asked = {k: v for k, v in asked.items() if not k.startswith("model.")}
+            asked = {k: v for k, v in asked.items() if not k.startswith("model.") or k == "model.dropout"}
         return Recipe().patched(asked)
 
     def phases(self, samples: int) -> list[tuple[int, Phase, Any]]:
@@ -89,6 +99,15 @@ class Plan:
     def batch_size(self, samples: int) -> int:
         """Samples per optimizer update of a train part of this many."""
         return samples if self["batch_size"] == "full" else min(int(self["batch_size"]), samples)
+
+    def drawing(self, samples: int, *, width: int = 80) -> str:
+        """The learning rate (and momentum, where it is cycled) over the run, as text."""
+        total, per_epoch = self.steps(samples)
+        later, size = self.phases(samples), self.batch_size(samples)
+        optimizers = [(0, self.one("optimizer")), *((start, optimizer) for start, _, optimizer in later)]
+        lrs = [(start, consequences.rate(optimizer, size)[0]) for start, optimizer in optimizers]
+        found = consequences.rates(restarting(self.one("schedule"), later), lrs, total, per_epoch)
+        return rate_charts(*found, total=total, steps_per_epoch=per_epoch, width=width)
 
     def steps(self, samples: int) -> tuple[int, int]:
         """``(steps in all, steps per epoch)`` for a train part of this many samples."""
@@ -126,11 +145,13 @@ def resolve(recipe: Recipe, data: Data, *, device: torch.device, custom_model: s
     for slot in ORDER:
         if slot in SCALARS:
             given = {slot: asked[slot]} if slot in asked else {}
-            choices[slot] = _asked(settings_of(make("run", "", given))[slot]) if given else rows[slot]
+            choices[slot] = _asked(settings_of(make("run", "", given)).get(slot, asked[slot])) if given else rows[slot]
         elif slot == "model" and custom_model:
-            if any(k.startswith("model.") for k in asked):
+            if any(k.startswith("model.") and k != "model.dropout" for k in asked):
                 problems.append("'model' is given twice: as a module and in the recipe; leave it out of the recipe")
             choices["model.name"] = Choice(f"custom:{custom_model}", "your own module", "you")
+            if "model.dropout" in asked:
+                choices["model.dropout"] = _asked(asked["model.dropout"])
         elif slot in SECTIONS:
             _fill(choices, slot, SECTIONS[slot], slot, asked, rows, problems)
         elif slot == "phase":
@@ -159,7 +180,10 @@ def resolve(recipe: Recipe, data: Data, *, device: torch.device, custom_model: s
         "target_std": data.target_std,
         "summary": [list(row) for row in data.summary],
     }
-    return _with_consequences(Plan(choices, json.loads(json.dumps(described)), environment(device)), len(data.train))
+    where = environment(device)
+    where["threads"] = choices["numerics.threads"].value or where["threads"]
+    plan = _with_weights(Plan(choices, json.loads(json.dumps(described)), where), data)
+    return _with_consequences(plan, len(data.train))
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -261,6 +285,26 @@ def _fill_phases(choices: dict[str, Choice], asked: Mapping[str, Any], problems:
         _fill(choices, path, TECHNIQUES["optimizer"][name], "optimizer", rest, rows, problems)
 
 
+def _with_weights(plan: Plan, data: Data) -> Plan:
+    """The same plan with what its loss takes from the training part, and its reasons with what smoothing makes."""
+    loss, classes = plan.one("loss"), data.task.classes
+    if data.task.kind == "classification" and hasattr(loss, "for_counts"):
+        filled = loss.for_counts(torch.bincount(data.train.targets, minlength=len(classes)))
+        for key, values in ((k, getattr(filled, k, None)) for k in ("weights", "priors")):
+            if values is not None:
+                words = [f"{name} {value:.3g}" for name, value in zip(classes, values, strict=True)]
+                said = ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
+                plan = plan.changed(f"loss.{key}", list(values), reason=said, source="the training part's counts")
+    smoothing, count = getattr(loss, "label_smoothing", 0.0), max(data.task.outputs, 2)
+    if smoothing:
+        choice, wrong = plan.choices["loss.label_smoothing"], smoothing / count
+        said = f"targets are {1 - smoothing + wrong:.4g} for the right class, {wrong:.4g} for each other"
+        plan = plan.changed(
+            "loss.label_smoothing", choice.value, reason=f"{choice.reason}; {said}", source=choice.source
+        )
+    return plan
+
+
 def _with_consequences(plan: Plan, samples: int) -> Plan:
     """The same plan, its reasons telling what rates, decay and durations come to in steps of this run."""
     total, per_epoch = plan.steps(samples)
@@ -269,9 +313,10 @@ def _with_consequences(plan: Plan, samples: int) -> Plan:
     schedule = plan.one("schedule")
     curve = consequences.factors(restarting(schedule, later), total, per_epoch)
     numbers = [number for number in NUMBERS if f"phase.{number}.name" in plan.choices]
-    parts = [("optimizer", plan.one("optimizer")), *zip((f"phase.{n}" for n in numbers), (o for *_, o in later))]
+    parts = [("optimizer", plan.one("optimizer"))]
+    parts += [(f"phase.{number}", optimizer) for number, (_, _, optimizer) in zip(numbers, later, strict=True)]
     starts = [0, *(start for start, *_ in later), total]
-    for (path, optimizer), start, end in zip(parts, starts, starts[1:], strict=True):
+    for (path, optimizer), start, end in zip(parts, starts[:-1], starts[1:], strict=True):
         lr, scaled = consequences.rate(optimizer, size)
         inside = [factor for step, factor in curve.items() if start <= step < end]
         stride = (end - start) / max(len(inside), 1)
@@ -279,10 +324,12 @@ def _with_consequences(plan: Plan, samples: int) -> Plan:
         said[f"{path}.weight_decay"] = [consequences.decay(optimizer, lr, inside, stride)]
         if start:
             said[f"{path}.after"] = [f"step {start:,} of {total:,}"]
+    anew = [start for start, phase, _ in later if phase.schedule == "restart"]
     for one in fields(schedule):
         span = getattr(schedule, one.name)
         if isinstance(span, Duration) and span.amount and span.unit != "steps":
-            said[f"schedule.{one.name}"] = [f"{span.steps(total, per_epoch):,} steps"]
+            steps = span.steps(anew[0] if anew else total, per_epoch)
+            said[f"schedule.{one.name}"] = [f"{steps:,} steps" + (" of the first phase" if anew else "")]
     choices = {
         key: replace(choice, reason="; ".join([choice.reason, *filter(None, said.get(key, []))]))
         for key, choice in plan.choices.items()
@@ -294,8 +341,8 @@ def _conflicts(choices: Mapping[str, Choice], data: Data, device: torch.device) 
     """Combinations that cannot work, each with what to do."""
     loss, kind = str(choices["loss.name"].value), data.task.kind
     fits = {
-        "classification": ("cross_entropy", "bce", "focal"),
-        "language": ("cross_entropy",),
+        "classification": ("cross_entropy", "bce", "focal", "distill"),
+        "language": ("cross_entropy", "focal", "distill"),
         "sequence": ("cross_entropy",),
         "regression": ("mse", "mae", "huber"),
         "forecast": ("mse", "mae", "huber"),
@@ -303,6 +350,8 @@ def _conflicts(choices: Mapping[str, Choice], data: Data, device: torch.device) 
     if loss not in fits:
         yield f"loss.name = '{loss}' does not fit {kind}; use one of {', '.join(fits)}"
     model = str(choices["model.name"].value)
+    if is_pretrained({k: c.value for k, c in choices.items()}) and choices["init.name"].value != "keep":
+        yield "init.name would draw the pretrained weights anew; leave it out, or set model.pretrained = false"
     if choices["sampling.name"].value == "streams" and (
         kind != "language" or not model.startswith(("rnn", "lstm", "gru", "custom:"))
     ):
@@ -310,14 +359,36 @@ def _conflicts(choices: Mapping[str, Choice], data: Data, device: torch.device) 
             f"sampling.name = 'streams' carries a recurrent net's state along a text; the model is '{model}' and the "
             f"task {kind}; use sampling.name = 'shuffle', or model.name = 'lstm' on a text"
         )
+    if choices["task.threshold"].value in ("f1", "balanced_accuracy") and not data.task.binary:
+        yield "'task.threshold' cuts the probability of one of two classes; take it out"
+    off = {"loss.class_weight": "none", "loss.logit_adjustment": 0, "loss.pos_weight": 1, "loss.alpha": None}
+    weighed = [k for k, neutral in off.items() if k in choices and choices[k].value != neutral]
+    balanced = choices["sampling.name"].value == "balanced"
+    if kind != "classification":
+        for key in [*weighed, *(["sampling.name = balanced"] if balanced else [])]:
+            yield f"'{key}' counts the samples of each class, and this is {kind}; take it out"
+    elif balanced and weighed and choices["sampling.power"].value and not choices["sampling.combine"].value:
+        yield (
+            f"'sampling.name = balanced' and '{weighed[0]}' correct the same imbalance, together twice; take one out, "
+            "or set sampling.combine = true"
+        )
     on = [k for k in choices if k.startswith("batch.") and k.count(".") == 1]
     mixing = [k for k in on if k in ("batch.mixup", "batch.cutmix")]
     if mixing and kind != "classification":
         yield f"'{mixing[0]}' mixes class targets, and this is {kind}; take it out"
+    if choices["tta"].value != "none" and data.spec.kind != "image":
+        yield f"tta = '{choices['tta'].value}' takes several views of images, and this is {data.spec.kind}; use 'none'"
+    if "batch.minority" in on:
+        if kind != "classification":
+            yield f"'batch.minority' counts classes, and this is {kind}; take it out"
+        elif not set(on) - set(mixing) - {"batch.minority", "batch.grow"}:
+            yield "'batch.minority' gives rare classes more of the other augmentations, and none is on; add one"
     images = {n: c for n, c in TECHNIQUES["batch"].items() if getattr(c, "kinds", ()) and f"batch.{n}" in on}
     for name, cls in images.items():
         if data.spec.kind not in cls.kinds:
             yield f"'batch.{name}' works on {' and '.join(cls.kinds)}, and this is {data.spec.kind}; take it out"
+        elif why := getattr(cls, "refuses", lambda *_: "")(data.spec, model):
+            yield f"'batch.{name}' {why}" + ("" if ";" in why else "; take it out")
     for slot in (*ONE_OF, *MANY):
         chosen = on if slot in MANY else [f"{slot}.{choices[f'{slot}.name'].value}"]
         for dotted in chosen:
@@ -331,5 +402,5 @@ def _conflicts(choices: Mapping[str, Choice], data: Data, device: torch.device) 
                     yield f"'{dotted}' and '{other}' exclude each other; choose one"
     restarts = [k for k, c in choices.items() if k.startswith("phase.") and c.value == "restart"]
     if restarts and choices["schedule.name"].value == "plateau":
-        yield f"'{restarts[0]}' = 'restart' has no meaning for 'plateau', which looks at the whole history; use 'continue'"
+        yield f"'{restarts[0]}' = 'restart' does not fit 'plateau', which looks at the whole history; use 'continue'"
     yield from refusals(choices["numerics.precision"].value, device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,7 @@ from goodfit import keyed
 from goodfit.check import Log, Verdict, run_rules
 from goodfit.data.data import Data
 from goodfit.probes import before_training as probe
-from goodfit.probes import samples, structure, weights
+from goodfit.probes import mirror, samples, structure, weights
 from goodfit.probes.record import NotRecorded, Values, record
 from goodfit.rules import RULES
 from goodfit.types import Inputs, to_device
@@ -20,31 +22,44 @@ NUMBERS = 1 << 17
 
 
 def preflight(
-    model: nn.Module, data: Data, *, seed: int, device: torch.device, at_once: int | None = None
+    model: nn.Module,
+    data: Data,
+    *,
+    seed: int,
+    device: torch.device,
+    at_once: int | None = None,
+    mirrors: Sequence[str] = (),
 ) -> list[Verdict]:
     """Every rule's verdict on the untrained model and this data. Nothing is changed: probes work on copies.
 
     at_once: samples that go through the model together in training; as many as are looked at here unless said.
+    mirrors: keys of the recipe that mirror images.
     """
     positions = keyed.permutation(keyed.key(seed, "preflight"), len(data.train))
     positions = positions[: _how_many(data.train.take(positions[:1]).inputs)]
     batch = to_device(data.train.take(positions), device)
     ready = data.prepare(batch.inputs)
-    values, missing = examine(model, data, ready, batch.targets, at_once=at_once or len(positions))
+    values, missing = examine(model, data, ready, batch.targets, at_once=at_once or len(positions), mirrors=mirrors)
     applicable = [rule for rule in RULES if not rule.tasks or data.task.kind in rule.tasks]
     return run_rules(applicable, Log(values, missing))
 
 
 def examine(
-    model: nn.Module, data: Data, ready: Inputs, aim: Tensor, *, at_once: int
+    model: nn.Module, data: Data, ready: Inputs, aim: Tensor, *, at_once: int, mirrors: Sequence[str] = ()
 ) -> tuple[Values, dict[str, str]]:
     """Run every probe; returns what was recorded, and for the rest why it was not."""
     task = data.task
 
     def future() -> Values:
-        if task.kind != "language" or not isinstance(ready, Tensor):
-            raise NotRecorded("only for language models")
-        return probe.causal_leak(model, ready, data.spec.vocabulary)
+        if not task.tokens:
+            raise NotRecorded("only for language models and encoder-decoders")
+        return probe.causal_leak(model, ready, task.outputs)
+
+    def sides() -> Values:
+        images = None
+        if mirrors and data.spec.kind == "image":
+            images = data.train.take(keyed.permutation(keyed.key(0, "mirror"), len(data.train))[: mirror.MOST]).inputs
+        return mirror.mirrored(mirrors, data.name, data.task.classes, images if isinstance(images, Tensor) else None)
 
     target_signals = ("targets.low", "targets.high", "targets.nonfinite", "targets.distinct", "targets.classes")
     return record(
@@ -55,6 +70,7 @@ def examine(
                 ("split.shared", "split.size"),
                 lambda: samples.overlap(data.train, data.valid, data.test),
             ),
+            "mirror": (("mirror.by",), sides),
             "forward": (("forward.error",), lambda: probe.forward(model, ready)),
             "outputs": (
                 ("outputs.classes", "outputs.problem"),

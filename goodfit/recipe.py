@@ -19,12 +19,22 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+from pydantic import AfterValidator
 
 from goodfit.errors import RecipeError, nearest
 from goodfit.technique import Chance, Count, Span, problems_with, settings_of, technique
 from goodfit.techniques import TABLE as TECHNIQUES
 from goodfit.techniques.phases import NUMBERS, Phase
+from goodfit.techniques.views import View
+
+
+def _prefixed(name: str) -> str:
+    prefix, colon, rest = name.partition(":")
+    if prefix not in ("timm", "torchvision", "hf", "run") or not colon or not rest:
+        raise ValueError(f"{name!r} names no pretrained model; write hf:NAME, timm:NAME, torchvision:NAME or run:FOLDER")
+    return name
 
 
 @technique("task")
@@ -33,10 +43,14 @@ class TaskSettings:
 
     kind: ``classification``, ``regression``, ``language``, ``sequence`` (from one text to another) or ``forecast``.
     positive: of two classes, the one whose probability is meant; the rarer one unless said.
+    threshold: of two classes, the probability from which the second is called is tuned on validation for ``f1`` or
+        ``balanced_accuracy``; ``auto``: for F1, where the rarer class has less than a fifth of the samples; ``none``:
+        it stays at 0.5.
     """
 
     kind: Literal["auto", "classification", "regression", "language", "sequence", "forecast"] = "auto"
     positive: str | None = None
+    threshold: Literal["auto", "f1", "balanced_accuracy", "none"] = "auto"
 
 
 @technique("data")
@@ -55,9 +69,13 @@ class DataSettings:
         another; words, byte-pair tokens or grams (words in order, and behind them the set of n-grams of words and
         letters) for classification.
     vocabulary, length: number of different tokens kept, and tokens per sample (where a language model is truncated).
+    like: the model whose inputs these are to be: its tokenizer (``hf:NAME``), its mean and deviation of pixels
+        (``timm:NAME``, ``torchvision:NAME``, ``hf:NAME``), a run's own encoder (``run:runs/3``). The model asked for
+        unless said; ``none`` for what the data itself tells.
     image_size: side in pixels; the common size of the images unless said.
     workers: loader processes for data that does not fit in memory; as many as cores unless said.
     memory: bytes of decoded data kept in memory before streaming, 4 GiB unless said.
+    seed: of the split; the run's own seed unless said. Runs that are compared, or predict together, want the same one.
     """
 
     target: str | None = None
@@ -72,9 +90,11 @@ class DataSettings:
     tokens: Literal["auto", "characters", "bpe", "words", "grams"] = "auto"
     vocabulary: Count | None = None
     length: Count | None = None
+    like: Annotated[str, AfterValidator(_prefixed)] | None = None
     image_size: Count | None = None
     workers: int | None = None
     memory: int | None = None
+    seed: int | None = None
 
 
 ONE_OF = ("model", "init", "sampling", "loss", "gradient", "optimizer", "schedule", "average", "stopping", "transfer")
@@ -92,6 +112,10 @@ class RunSettings:
 
     epochs: how long to train: ``10``, ``"10 epochs"`` or ``"2000 steps"``.
     batch_size: samples per optimizer update, or ``"full"``.
+    tta: test-time augmentation of images: results, ``goodfit test`` and ``goodfit predict`` average the logits over
+        ``flip`` (the image and its mirror image), ``shift`` (as it is, and moved by a pixel up-left and down-right) or
+        ``flip_shift`` (both: six views, six times the cost); ``flip`` where training flips, ``none`` elsewhere.
+        Validation while training has one view.
     seed: of everything random.
     nonfinite: what a loss that is not finite does: ``stop`` the run at the last good weights, or ``skip`` the update.
     ignore: names of pre-flight rules whose errors do not keep a run from training, such as ``["batch-leak"]`` for a
@@ -100,6 +124,7 @@ class RunSettings:
 
     epochs: Span | Count | None = None
     batch_size: Count | Literal["full"] | None = None
+    tta: View | None = None
     seed: int | None = None
     nonfinite: Literal["stop", "skip"] | None = None
     ignore: tuple[str, ...] | None = None
@@ -125,6 +150,7 @@ ORDER = [
     "transfer",
     "epochs",
     "batch_size",
+    "tta",
     "seed",
     "nonfinite",
     "ignore",

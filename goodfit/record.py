@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from goodfit import store
+from goodfit.distributed import World
 from goodfit.errors import RunError
 from goodfit.loop import State
 from goodfit.types import Moment
@@ -22,8 +23,9 @@ SAVE_EVERY = 15.0
 class Recorder:
     """Writes one line of metrics for each validation; keeps the running mean of the training loss on the device."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, more: Callable[[], Mapping[str, float]] = dict) -> None:
         self.path = path
+        self.more = more
         self.before = 0.0
         self._start = time.monotonic()
         self._loss: Tensor | None = None
@@ -46,8 +48,9 @@ class Recorder:
             "step": moment.step + 1,
             "epoch": (moment.step + 1) / moment.steps_per_epoch,
             "train_loss": float(self._loss) / self._count if self._loss is not None else None,
-            **{f"valid_{k}": v for k, v in row.items()},
+            **{k if k.startswith("train_") else f"valid_{k}": v for k, v in row.items()},
             "lr": self._lr,
+            **self.more(),
             "seconds": round(self.seconds(), 3),
             "samples_per_second": round(self._samples / max(now - self._last, 1e-9), 1),
             "best": best,
@@ -80,18 +83,21 @@ class Recorder:
 class Saver:
     """Keeps the best weights in memory and writes checkpoints that hold everything a resumed run needs."""
 
-    def __init__(self, folder: Path, recorder: Recorder, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, recorder: Recorder, say: Callable[[str], None], *, world: World | None = None
+    ) -> None:
         self.folder = folder / "checkpoints"
         self.say = say
         self.recorder = recorder
+        self.world = world or World()
         self.best: dict[str, Tensor] | None = None
         self._saved = time.monotonic()
         self._step = -1
 
     def save(self, state: State, best: bool, *, now: bool = False) -> None:
         """After a validation: remember the best weights, and write a checkpoint if the last one is old enough."""
-        if best:
-            with state.averager.applied(state.model):
+        if best:  # in every process: going over to other weights and back rounds
+            with state.predicting():
                 self.best = {k: v.detach().clone() for k, v in state.model.state_dict().items()}
         if now or time.monotonic() - self._saved > SAVE_EVERY:
             self.write(state)
@@ -102,7 +108,12 @@ class Saver:
             self.write(state)
 
     def write(self, state: State) -> bool:
-        """One checkpoint folder; False where it could not be written, which is said and does not cost the run."""
+        """One checkpoint folder; False where it could not be written, which is said and does not cost the run.
+
+        Of several processes only rank 0 writes: the others hold the same.
+        """
+        if self.world.rank:
+            return False
         tensors, tree = store.pack_tree(state.optimizer.state_dict())
         files = {
             "model.safetensors": store.pack_tensors(state.model.state_dict()),
@@ -114,14 +125,20 @@ class Saver:
         files["average.safetensors"] = store.pack_tensors(state.averager.state_dict())
         files["clip.safetensors"] = store.pack_tensors(state.clipping)
         if state.scaler is not None:
-            extra["scaler"] = state.scaler.state_dict()
+            extra |= {"scaler": state.scaler.state_dict(), "overflows": state.overflows}
+        if state.memory is not None:
+            extra["microbatch"] = state.memory.samples
+        if state.carried is not None and state.carried.states is not None:
+            files["carried.safetensors"] = store.pack_tensors({"states": state.carried.states})
         files["state.json"] = store.json_bytes(
             {
                 "step": state.step,
                 "skipped": state.skipped,
                 "history": state.history,
+                "plain": [float(one) for one in state.plain],
                 "optimizer": tree,
                 "recorder": self.recorder.state(),
+                "processes": self.world.size,
                 **extra,
             }
         )
@@ -140,7 +157,8 @@ class Saver:
         """Bring a state back to the newest whole checkpoint; returns a note for the screen."""
         found = store.newest(self.folder)
         if found is None:
-            store.cut_lines(self.recorder.path, 0)
+            if self.world.rank == 0:
+                store.cut_lines(self.recorder.path, 0)
             return " (no checkpoint was written yet)"
         step, files, notes = found
         values = store.read_json_bytes(files["state.json"])
@@ -162,13 +180,24 @@ class Saver:
             state.clipping[name].copy_(tensor)
         if state.scaler is not None:
             state.scaler.load_state_dict(values["scaler"])
+            state.overflows = int(values["overflows"])
+        if state.memory is not None:
+            state.memory.samples = values["microbatch"]
+        if state.carried is not None and "carried.safetensors" in files:
+            state.carried.states = store.unpack_tensors(files["carried.safetensors"])["states"].to(state.device)
         if "best.safetensors" in files:
             self.best = store.unpack_tensors(files["best.safetensors"])
         state.step, state.skipped = int(values["step"]), int(values["skipped"])
         state.history = list(values["history"])
+        state.plain = list(values.get("plain", [0.0, 0.0]))
         state.losses = [row["loss"] for row in state.history]
-        self.recorder.restore(values["recorder"])
+        if self.world.rank == 0:
+            self.recorder.restore(values["recorder"])
         self._step = step
+        before = int(values.get("processes", 1))
+        if before != self.world.size:
+            why = f"the processes were {before} and are {self.world.size} now"
+            notes = [*notes, f"resume: not exact, because {why}"]
         return "".join(f"; {note}" for note in notes)
 
     def load_best(self, state: State) -> None:

@@ -7,12 +7,14 @@
       data.json        how inputs are made     metrics.jsonl   one line a validation, append-only
       checkpoints/     to resume from          model/          the best weights
       findings.json    what checks said        results.json    what evaluation said
+      determinism.json what repeats exactly    (with numerics.deterministic)
       predictions.parquet, report.html         test.json       results on the test part, how often it was opened
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +24,17 @@ from torch import Tensor, nn
 
 from goodfit import store
 from goodfit.data import encoder_from_json, read
+from goodfit.data.language import LanguageEncoder
+from goodfit.data.pairs import PairEncoder
 from goodfit.errors import ModelError, RunError
-from goodfit.evaluate import assess
+from goodfit.evaluate import assess, continued, token_outputs, write
 from goodfit.evaluation import point, probabilities
-from goodfit.loop import nats, predict
-from goodfit.models import build, generate
+from goodfit.loop import predict
+from goodfit.models import build
 from goodfit.plan import Plan
 from goodfit.recipe import Recipe
 from goodfit.report import write_report
+from goodfit.techniques.views import View
 from goodfit.types import InputSpec, Part, Task
 
 if TYPE_CHECKING:
@@ -101,9 +106,7 @@ class Run:
                     )
                 made = self._model
             else:
-                settings = {k[6:]: c.value for k, c in self.plan.choices.items() if k.startswith("model.")}
-                del settings["name"]
-                made = build(name, settings, self.spec, self.task.outputs)
+                made = build(**self.architecture, spec=self.spec, outputs=self.task.outputs)
             files = store.read_folder(self.folder / "model")
             try:
                 made.load_state_dict(store.unpack_tensors(files["model.safetensors"]))
@@ -111,6 +114,18 @@ class Run:
                 raise RunError(f"{self.folder / 'model'} does not fit the model {name}: {error}") from error
             self._loaded = made.cpu().eval()
         return self._loaded
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What ``build`` needs to make the model's layers: ``name``, ``settings`` and ``config``.
+
+        A model that came from elsewhere is described in the folder itself, so nothing else is needed to open it.
+        """
+        path = self.folder / "model" / "architecture.json"
+        if path.exists():
+            return dict(store.read_json(path))
+        settings = {k[6:]: c.value for k, c in self.plan.choices.items() if k.startswith("model.")}
+        return {"name": settings.pop("name"), "settings": settings, "config": None}
 
     def logits(self, part: Part) -> Tensor:
         """The model's raw outputs for a part, float32."""
@@ -120,30 +135,42 @@ class Run:
             self.encoder.prepare,
             precision="bf16" if self.plan["numerics.precision"] == "bf16" else "fp32",
             device=torch.device("cpu"),
-            flip=self.flips,
+            views=self.views,
         )
 
     def outputs(self, part: Part) -> Any:
-        """What evaluation wants of a part: logits, or each position's nats for language."""
-        if self.task.kind == "language":
-            return nats(self.model(), part, precision="fp32", device=torch.device("cpu"))
+        """What evaluation wants of a part: logits; each position's nats for language, with the texts for sequences."""
+        if self.task.tokens:
+            streams = self.plan["sampling.name"] == "streams"
+            cpu = torch.device("cpu")
+            return token_outputs(self.model(), part, self.encoder, precision="fp32", device=cpu, carry=streams)
         return self.logits(part)
 
     @property
-    def flips(self) -> bool:
-        """Whether predictions average over the mirror image too: they do where training flipped."""
-        return "batch.flip" in self.plan.choices
+    def views(self) -> View:
+        """The views of an image that predictions are averaged over (``tta``)."""
+        asked = self.plan.choices.get("tta")
+        views: View = "none" if asked is None else asked.value
+        return views
 
-    def predict(self, new: Any, *, tokens: int = 300, temperature: float = 0.8) -> pd.DataFrame:
+    def predict(
+        self, new: Any, *, temperature: float | None = None, top_k: int = 0, top_p: float = 1.0, seed: int = 0
+    ) -> pd.DataFrame:
         """Predictions for new data in the form the run was trained on (a path, a DataFrame, arrays, a list of files).
 
         Returns one row a sample: ``prediction``, and for classes a column ``p(class)`` each with calibrated
             probabilities.
-        A language model continues the text given, by ``tokens`` tokens drawn at ``temperature``.
+        Sequences: the text written for each row, of the likeliest tokens, or drawn where a ``temperature`` above 0 is
+            given; ``top_k``, ``top_p`` and ``seed`` as in `generate`, by which a language model goes on with the text.
         """
+        draw: dict[str, Any] = {"top_k": top_k, "top_p": top_p, "seed": seed}
         if self.task.kind == "language":
-            return pd.DataFrame({"prediction": [self.generate(str(new), tokens=tokens, temperature=temperature)]})
+            return pd.DataFrame({"prediction": [self.generate(str(new), temperature=temperature, **draw)]})
         part = self.encoder.encode(new)
+        if isinstance(self.encoder, PairEncoder):
+            model, cpu = self.model(), torch.device("cpu")
+            texts = write(model, part, self.encoder, device=cpu, temperature=temperature or 0.0, **draw)
+            return pd.DataFrame({"prediction": texts})
         logits = self.logits(part)
         if self.task.kind == "classification":
             results = self.results
@@ -164,11 +191,38 @@ class Run:
         names = [f"prediction+{k + 1}" for k in range(values.shape[1])]
         return pd.DataFrame(values.numpy(), columns=pd.Index(names))
 
-    def generate(self, prompt: str, *, tokens: int = 300, temperature: float = 0.8, seed: int = 0) -> str:
-        """Text that goes on from ``prompt``, sampled from a language model."""
-        ids = self.encoder.tokens(prompt)  # type: ignore[attr-defined]
-        made = generate(self.model(), ids, tokens=tokens, temperature=temperature, seed=seed, length=self.spec.shape[0])
-        return str(self.encoder.text(made))  # type: ignore[attr-defined]
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        length: int = 300,
+        temperature: float | None = None,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> str:
+        """Text that goes on from ``prompt`` by ``length`` tokens; of a sequence run, the text written for ``prompt``.
+
+        temperature: 0 takes the likeliest token each time; 0.8 unless said, and 0 for a sequence run. top_k, top_p:
+        draw among the k likeliest tokens, and among the likeliest that sum to ``top_p``. The same seed gives the same
+        text. Raises RunError for other tasks.
+        """
+        if isinstance(self.encoder, PairEncoder):
+            made = self.predict([prompt], temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+            return str(made["prediction"][0])
+        if not isinstance(self.encoder, LanguageEncoder):
+            raise RunError(f"{self.folder} is a {self.task.kind}; only language and sequence runs write texts")
+        return continued(
+            self.model(),
+            self.encoder,
+            prompt,
+            length=length,
+            temperature=0.8 if temperature is None else temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            streams=self.plan["sampling.name"] == "streams",
+        )
 
     def evaluate(self) -> dict[str, Any]:
         """The results on the validation part, as the report shows them. The test part stays closed."""
@@ -179,7 +233,7 @@ class Run:
 
         source: where the data lies now, if not where it was read.
         """
-        data = self.data or self._read_again(source)
+        data = self.data or self.read_again(source)
         count = self.openings + 1
         # The opening is written down before the result is known: a look that crashed was still a look.
         store.write_json(self.folder / "test.json", {"openings": count})
@@ -194,14 +248,19 @@ class Run:
         path = self.folder / "test.json"
         return int(store.read_json(path).get("openings", 0)) if path.exists() else 0
 
-    def _read_again(self, source: Any) -> Data:
+    def read_again(self, source: Any = None) -> Data:
+        """The data this run was trained on, read and split as it was. Raises RunError where it has changed."""
         origin = source or self.source
         if not origin:
             raise RunError(
                 f"{self.folder} was trained on objects given from Python; call run.test() on the run that train() "
                 f"returned"
             )
-        data = read(origin, self.plan.one("data"), self.plan.one("task"), seed=int(self.plan["seed"]))
+        settings = self.plan.one("data")
+        if settings.like is not None:  # this run's encoder is that model's, and lies in its own folder
+            settings = replace(settings, like=f"run:{self.folder}")
+        own = self.plan["seed"] if settings.seed is None else settings.seed
+        data = read(origin, settings, self.plan.one("task"), seed=int(own))
         if data.fingerprint != self.plan.data["fingerprint"]:
             raise RunError(
                 f"{origin} is not the data this run was trained on any more (its fingerprint differs), so its "

@@ -251,6 +251,34 @@ class Screen:
         )
         self.console.print(f"  [dim]written to[/] {escape(str(folder / 'test.json'))}")
 
+    def ensemble(self, found: Mapping[str, Any]) -> None:
+        """An ensemble's metrics next to its members'."""
+        names = [n for n, one in found["ensemble"].items() if one["value"] is not None]
+        names = [found["headline"], *(n for n in names if n != found["headline"])][:4]
+        table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
+        table.add_column("", no_wrap=True)
+        for name in names:
+            table.add_column(found["ensemble"][name]["title"], justify="right", no_wrap=True)
+        for folder, metrics in found["members"].items():
+            table.add_row(escape(folder), *(figure(metrics[name]) for name in names))
+        table.add_row("[bold]together[/]", *(f"[bold]{figure(found['ensemble'][name])}[/]" for name in names))
+        self.console.print(table)
+        main = found["ensemble"][found["headline"]]
+        self.console.print(f"  on {found['samples']:,} validation samples; together {escape(interval(main))}")
+
+    def soup(self, told: Mapping[str, Any], folder: Path) -> None:
+        """What went into a soup and what came out."""
+        table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
+        for column in ("", told["metric"], ""):
+            table.add_column(column, no_wrap=True)
+        for run, value in told["alone"].items():
+            table.add_row(escape(run), f"{value:.4f}", "taken" if run in told["taken"] else "left out")
+        table.add_row("[bold]together[/]", f"[bold]{told['together']:.4f}[/]", "")
+        self.console.print(table)
+        if len(told["taken"]) == 1:
+            self.line("  averaging made none better: these are the best run's own weights")
+        self.console.print(f"  [dim]written to[/] {escape(str(folder))}")
+
     def _baselines(self, results: Mapping[str, Any], name: str) -> None:
         rows = results.get("baselines") or []
         better = results["metrics"][name]["better"]

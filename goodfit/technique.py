@@ -36,6 +36,8 @@ class Duration:
     50
     >>> str(Duration.parse("1 epoch"))
     '1 epoch'
+    >>> Duration.parse_end("-2 epochs").end(total=500, steps_per_epoch=50)
+    400
     """
 
     amount: float
@@ -59,18 +61,35 @@ class Duration:
             raise ValueError(f"{text!r}: a share of the run is at most 100%")
         return Duration(amount=amount, unit=unit)  # type: ignore[arg-type]
 
+    @staticmethod
+    def parse_end(text: object) -> object:
+        """Read a duration; with a minus before it, it is counted back from the end of the run."""
+        back = isinstance(text, str) and text.strip().startswith("-")
+        found = Duration.parse(str(text).strip()[1:] if back else text)
+        if not back or not isinstance(found, Duration):
+            return found
+        if found.amount == 0:
+            raise ValueError(f"{text!r} before the end is the end; leave it out")
+        return Duration(amount=-found.amount, unit=found.unit)
+
+    def end(self, total: int, steps_per_epoch: int) -> int:
+        """The step at which so much has passed; of a negative duration, the step after which so much is left."""
+        return self.steps(total, steps_per_epoch) + (total if self.amount < 0 else 0)
+
     def steps(self, total: int, steps_per_epoch: int) -> int:
         """The same in optimizer updates, rounded to the nearest."""
         scale = {"epochs": float(steps_per_epoch), "steps": 1.0, "percent": total / 100}[self.unit]
         return round(self.amount * scale)
 
     def __str__(self) -> str:
-        unit = "%" if self.unit == "percent" else f" {self.unit[:-1] if self.amount == 1 else self.unit}"
+        unit = "%" if self.unit == "percent" else f" {self.unit[:-1] if abs(self.amount) == 1 else self.unit}"
         return f"{self.amount:g}{unit}"
 
 
 Span = Annotated[Duration, BeforeValidator(Duration.parse)]
 """The type of a setting that is a duration."""
+Until = Annotated[Duration, BeforeValidator(Duration.parse_end), "or back from the end: '-5 epochs'"]
+"""The type of a setting that says when something ends: so far into the run, or so long before its end."""
 
 
 class Technique:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 Inputs = Tensor | dict[str, Tensor]
 Severity = Literal["error", "warning", "advice"]
-TaskKind = Literal["classification", "regression", "language", "forecast"]
-InputKind = Literal["image", "table", "text", "language", "series", "tensor"]
+TaskKind = Literal["classification", "regression", "language", "sequence", "forecast"]
+InputKind = Literal["image", "table", "text", "language", "sequence", "series", "tensor"]
 
 
 class Batch(NamedTuple):
@@ -57,8 +57,9 @@ class Moment:
 class Task:
     """What is to be predicted.
 
-    classes: names in index order (classification) or the tokens' names (language, may be empty for large ones).
-    outputs: numbers the model gives per sample (per position for language).
+    classes: names in index order (classification) or the tokens' names (language and sequence, may be empty for large
+        ones).
+    outputs: numbers the model gives per sample (per position for language and sequence).
     """
 
     kind: TaskKind
@@ -72,18 +73,25 @@ class Task:
         """True for classification between two classes."""
         return self.kind == "classification" and len(self.classes) == 2
 
+    @property
+    def tokens(self) -> bool:
+        """True where a target is a row of token ids: language, and sequences from sequences."""
+        return self.kind in ("language", "sequence")
+
 
 @dataclass(frozen=True)
 class InputSpec:
     """What a model's input looks like, without the batch axis.
 
-    shape: image ``(channels, height, width)``; text and language ``(length,)``; series ``(lookback, channels)``;
-        tensor: the feature shape; table: ``()``.
+    shape: image ``(channels, height, width)``; text and language ``(length,)``; sequence ``(source length, target
+        length)``; series ``(lookback, channels)``; tensor: the feature shape; table: ``()``.
     numeric, cardinalities: of a table: how many numeric columns, and how many codes each category column has
         (code 0 is "missing or never seen").
-    vocabulary: number of token ids (0 is padding) of text, language, or of a table's text columns.
+    vocabulary: number of token ids (0 is padding) of text, language, a sequence's source, or a table's text columns;
+        ``cardinalities`` of a sequence are those of source and target.
     length: tokens of a table's text columns, 0 without them.
     image: shape of a table's image column, or ``()``.
+    shift: of text: its token ids are the tokenizer's own plus this, where that one's 0 is no padding.
     """
 
     kind: InputKind
@@ -93,6 +101,7 @@ class InputSpec:
     vocabulary: int = 0
     length: int = 0
     image: tuple[int, ...] = ()
+    shift: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,9 @@ class Finding:
     where: a file and row, a column, a module, a parameter, or a source line.
     evidence: numbers a reader can verify.
     patch: a change of the recipe that is expected to cure it, such as ``{"optimizer.lr": 3e-4}``.
+    why: what it does to the training, where that does not go without saying.
+    step: the optimizer update at which it was certain; None where it was found without training.
+    folded: what follows from it and is therefore not a finding of its own.
     """
 
     rule: str
@@ -111,6 +123,9 @@ class Finding:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     fix: str = ""
     patch: Mapping[str, Any] = field(default_factory=dict)
+    why: str = ""
+    step: int | None = None
+    folded: tuple[str, ...] = ()
 
 
 class Part(Protocol):
@@ -135,12 +150,13 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class Tensors:
-    """A part that lies in memory as whole tensors."""
+    """A part that lies in memory as whole tensors. texts: what its token numbers were made from, by position."""
 
     inputs: Inputs
     targets: Tensor
     index: Tensor
     weight: Tensor | None = None
+    texts: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.index)

@@ -521,8 +521,9 @@ def test_a_healthy_program_raises_no_alarm(make: Callable[[], Program]) -> None:
     assert left_out <= {"causal-leak", "unnormalised-inputs"}
 
 
-def test_every_rule_has_a_faulty_program() -> None:
-    assert {rule for rule, *_ in FAULTY} == {rule.name for rule in RULES}
+def test_every_faulty_program_is_of_a_rule() -> None:
+    # That every rule has one is tested in test_preflight_structure.py, which holds the rest of them.
+    assert {rule for rule, *_ in FAULTY} <= {rule.name for rule in RULES}
 
 
 def snapshot(model: nn.Module) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from goodfit.data.arrays import is_arrays, read_arrays
 from goodfit.data.data import Data, Encoder
 from goodfit.data.image_encoder import ImageEncoder
 from goodfit.data.language import LanguageEncoder, read_language
+from goodfit.data.pairs import PairEncoder, are_pairs, read_pairs
 from goodfit.data.prepare import prepare
 from goodfit.data.series import SeriesEncoder
 from goodfit.data.series_data import read_series
@@ -26,7 +27,7 @@ from goodfit.recipe import DataSettings, TaskSettings
 
 __all__ = ["Data", "Encoder", "encoder_from_json", "read"]
 
-_ENCODERS = (TableEncoder, TextEncoder, LanguageEncoder, SeriesEncoder, ImageEncoder, TensorEncoder)
+_ENCODERS = (TableEncoder, TextEncoder, LanguageEncoder, PairEncoder, SeriesEncoder, ImageEncoder, TensorEncoder)
 _TEXTS = (".txt", ".text", ".md")
 _ARRAYS = (".npz",)
 
@@ -101,11 +102,13 @@ def _holds_data(folder: Path) -> bool:
 
 
 def _from_sheet(sheet: Sheet, settings: DataSettings, task: TaskSettings, *, seed: int) -> Data:
-    """A table as what it holds: a series, images, texts, or rows of all kinds."""
+    """A table as what it holds: a series, pairs of texts, images, texts, or rows of all kinds."""
     if settings.test_source is not None:
         sheet = join({"train": sheet, "test": read_sheet(settings.test_source)})
     if settings.horizon or task.kind == "forecast":
         return read_series(sheet, settings, task)
+    if are_pairs(sheet, settings, task):
+        return read_pairs(sheet, settings, task, seed=seed)
     ready = prepare(sheet, settings, task, seed=seed)
     if images.only_images(ready):
         return images.read_image_table(ready, settings)

@@ -77,8 +77,8 @@ def read_targets(raw: NDArray[Any], settings: TaskSettings, *, names: tuple[str,
     raw: ``(n,)``, ``(n, 1)``, ``(n, k)`` floats for k values each, or ``(n, classes)`` with a single 1 in each row.
     names: of classes 0, 1, ..., where known. Raises DataError for NaN, infinity, one class, and other shapes.
     """
-    if settings.kind in ("language", "forecast"):
-        raise DataError(f"task.kind = '{settings.kind}' needs a text or a time series, not arrays; leave it out")
+    if settings.kind in ("language", "sequence", "forecast"):
+        raise DataError(f"task.kind = '{settings.kind}' needs texts or a time series, not arrays; leave it out")
     values = raw[:, 0] if raw.ndim == 2 and raw.shape[1] == 1 else raw
     if values.dtype.kind not in "biufUSO" or values.ndim not in (1, 2):
         raise DataError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from goodfit.data.data import Data
 from goodfit.data.decode import Item, Layout, Seen, Unreadable, decode, look
 from goodfit.data.image_column import check_readable, choose_layout, decoded, to_layout
 from goodfit.data.image_encoder import MEMORY, ImageEncoder
+from goodfit.data.like import Pixels, image_statistics, run_encoder
 from goodfit.data.split import Split
 from goodfit.data.streamed import Streamed, loader_processes
 from goodfit.data.table import target_tensor, task_of
@@ -60,7 +61,9 @@ def build(source: Labelled, settings: DataSettings) -> Data:
 
     Raises DataError where more than half cannot be read, or a part or a class is left with nothing.
     """
+    settings, wanted = _like(settings)
     pixels, layout, failed, seen = _pixels(source.images, settings, source.name)
+    wanted = None if wanted is None else wanted.of(layout.channels)
     findings = [*source.findings, *audit.headers(seen, layout, place=source.place)]
     if failed:
         findings.append(audit.unreadable(failed, place=source.place))
@@ -90,7 +93,7 @@ def build(source: Labelled, settings: DataSettings) -> Data:
         )
 
     train, valid, test = (part(positions) for positions in split)
-    mean, std = statistics(train)
+    mean, std = (wanted.mean, wanted.std) if wanted is not None else statistics(train)
     encoder = ImageEncoder(layout, mean, std, source.target, source.column)
     kept = f"{pixels.numel() / 2**20:,.0f} MiB in memory" if pixels is not None else "decoded as they are needed"
     summary = (("images", f"{int(good.sum()):,}, brought to {_shape(layout)}, {kept}"), *source.summary)
@@ -109,6 +112,20 @@ def build(source: Labelled, settings: DataSettings) -> Data:
         source.target.mean,
         source.target.std,
     )
+
+
+def _like(settings: DataSettings) -> tuple[DataSettings, Pixels | None]:
+    """The settings with the side that the model named by ``data.like`` wants, and its mean and deviation of pixels."""
+    known = run_encoder(settings.like, "image")
+    if known is not None:
+        old = ImageEncoder.from_json(known)
+        square = old.layout.width == old.layout.height
+        wanted: Pixels | None = Pixels(old.mean, old.std, old.layout.width if square else None)
+    else:
+        wanted = image_statistics(settings.like)
+    if wanted is not None and wanted.side is not None and settings.image_size is None:
+        settings = replace(settings, image_size=wanted.side)
+    return settings, wanted
 
 
 def fingerprint(names: Sequence[str], items: Sequence[Item]) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 from goodfit import keyed
 from goodfit.data.data import Data
 from goodfit.data.delimited import decode
+from goodfit.data.like import language_tokenizer, run_encoder
 from goodfit.data.words import plain_json, tokenizer_from, train_bpe
 from goodfit.errors import DataError
 from goodfit.recipe import DataSettings, TaskSettings
@@ -111,6 +112,14 @@ class LanguageEncoder:
         tokenizer = tokenizer_from(self.bpe)
         return tuple(str(tokenizer.id_to_token(number)) for number in range(tokenizer.get_vocab_size()))
 
+    @property
+    def silent(self) -> tuple[int, ...]:
+        """Token numbers that stand for no text: padding and unknown. In a borrowed tokenizer 0 and 1 may be others."""
+        if not self.bpe:
+            return PAD, UNKNOWN
+        tokenizer = tokenizer_from(self.bpe)
+        return tuple(number for number in (PAD, UNKNOWN) if tokenizer.id_to_token(number) in ("<pad>", "<unknown>"))
+
     def tokens(self, text: str) -> Tensor:
         """``(1, T)`` int64, T at least 1: a text's token numbers, as a model wants its prompt."""
         numbers = self.stream(text)
@@ -145,7 +154,11 @@ class LanguageEncoder:
         stream = self.stream(text)
         if len(stream) < 2:
             raise DataError("a text of fewer than two tokens has nothing to foresee; give more")
-        return Windows(stream, self.length, characters=len(text) - 1 if not self.bpe else len(text))
+        return self.windows(stream, text)
+
+    def windows(self, stream: Tensor, text: str, *, full: bool = False) -> Windows:
+        """A text's tokens as windows that know how many characters they foresee: all but the first token's."""
+        return Windows(stream, self.length, full=full, characters=len(text) - len(self.text(stream[:1])))
 
     def prepare(self, inputs: Inputs) -> Inputs:
         """Token numbers go to the model as they are."""
@@ -169,8 +182,8 @@ class LanguageEncoder:
 def read_language(path: Path, settings: DataSettings, task: TaskSettings) -> Data:
     """A text file as language-modelling data: the first 90 % for training, then 5 % each for validation and test.
 
-    Other shares where ``data.valid`` or ``data.test`` differ from their defaults. Raises DataError for a text too
-    short.
+    Other shares where ``data.valid`` or ``data.test`` differ from their defaults. With ``data.test_source`` that file
+    is the test part, and nothing else is set aside for it. Raises DataError for a text too short.
     """
     if task.kind not in ("auto", "language"):
         raise DataError(
@@ -183,10 +196,21 @@ def read_language(path: Path, settings: DataSettings, task: TaskSettings) -> Dat
     valid, test = (
         _SHARES if (settings.valid, settings.test) == (default.valid, default.test) else (settings.valid, settings.test)
     )
-    ends = [round(len(text) * (1 - valid - test)), round(len(text) * (1 - test)), len(text)]
+    held = 0.0 if settings.test_source is not None else test
+    ends = [round(len(text) * (1 - valid - held)), round(len(text) * (1 - held)), len(text)]
     pieces = [text[: ends[0]], text[ends[0] : ends[1]], text[ends[1] :]]
-    length = settings.length or _LENGTH
-    if settings.tokens == "bpe":
+    if settings.test_source is not None:
+        pieces[2], more, other = _read(Path(settings.test_source).expanduser())
+        test, findings = 1.0, [*findings, *more]
+        digest = hashlib.sha256(f"{digest}:{other}".encode()).hexdigest()
+    known = run_encoder(settings.like, "language")
+    own = language_tokenizer(settings.like)
+    length = settings.length or (int(known["length"]) if known else _LENGTH)
+    if known is not None:
+        encoder = replace(LanguageEncoder.from_json(known), length=length)
+    elif own:
+        encoder = LanguageEncoder(length, bpe=own)
+    elif settings.tokens == "bpe":
         encoder = LanguageEncoder(
             length, bpe=plain_json(train_bpe(_chunks(pieces[0]), settings.vocabulary or _BPE_VOCABULARY))
         )
@@ -199,11 +223,10 @@ def read_language(path: Path, settings: DataSettings, task: TaskSettings) -> Dat
         if share > 0 and len(stream) < min(length, 32) + 1:
             raise DataError(
                 f"{path.name} is too short: its {piece} part has {len(stream)} tokens, fewer than one window of "
-                f"{length}; give a longer "
-                "text, or set data.length lower"
+                f"{length}; give a longer text, or set data.length lower"
             )
     parts = [
-        Windows(stream, length, full=number == 0 and len(stream) > 2 * length, characters=len(piece))
+        encoder.windows(stream, piece, full=number == 0 and len(stream) > 2 * length)
         for number, (stream, piece) in enumerate(zip(streams, pieces, strict=True))
     ]
     unknown = int(sum((stream == UNKNOWN).sum() for stream in streams[1:]))
@@ -214,7 +237,8 @@ def read_language(path: Path, settings: DataSettings, task: TaskSettings) -> Dat
         ("task", f"language: foresee the next {'token' if encoder.bpe else 'character'} of a .txt file"),
         (
             "split",
-            f"{len(streams[0]):,} train, {len(streams[1]):,} valid, {len(streams[2]):,} test tokens, by position",
+            f"{len(streams[0]):,} train, {len(streams[1]):,} valid, {len(streams[2]):,} test tokens, "
+            + ("by position" if settings.test_source is None else "by position; the test part is its own file"),
         ),
         *((("unknown", f"{unknown:,} characters of valid and test never occur in train"),) if unknown else ()),
     )

@@ -47,7 +47,7 @@ def read_series(sheet: Sheet, settings: DataSettings, task: TaskSettings) -> Dat
     if np.isnan(raw).any():
         findings.append(_gaps(sheet, target, order))
     horizon = settings.horizon
-    ends = _ends(len(raw), settings)
+    ends = _ends(len(raw), settings) if sheet.part is None else _given(sheet, order, settings)
     step = float(np.median(np.diff(stamps))) if len(stamps) > 1 else 1.0
     dated = float(stamps.min()) > 366 * DAY or float(stamps.max() - stamps.min()) > 2 * len(stamps) * 60
     cycles = _cycles(stamps, step) if _is_dated(sheet, time) and dated else ()
@@ -76,7 +76,7 @@ def read_series(sheet: Sheet, settings: DataSettings, task: TaskSettings) -> Dat
     rows = torch.from_numpy(order)
     parts = []
     for name, low, high, share in zip(
-        ("train", "valid", "test"), (0, *ends[:2]), ends, (1.0, settings.valid, settings.test), strict=True
+        ("train", "valid", "test"), (0, *ends[:2]), ends, _shares(sheet, settings), strict=True
     ):
         found = origins(raw, lookback, horizon, low=low, high=high)
         if share > 0 and len(found) < _SHORTEST:
@@ -100,7 +100,11 @@ def read_series(sheet: Sheet, settings: DataSettings, task: TaskSettings) -> Dat
             f"{1 + len(channels)} measured, calendar of the "
             f"{', '.join(words[c.period] for c in cycles) or 'rows: none'}",
         ),
-        ("split", f"{len(parts[0]):,} train, {len(parts[1]):,} valid, {len(parts[2]):,} test windows, newest last"),
+        (
+            "split",
+            f"{len(parts[0]):,} train, {len(parts[1]):,} valid, {len(parts[2]):,} test windows, newest last"
+            + ("" if sheet.part is None else ", as the source gives them"),
+        ),
     )
     return Data(
         sheet.name,
@@ -177,6 +181,40 @@ def _ends(count: int, settings: DataSettings) -> tuple[int, int, int]:
     if settings.valid + settings.test >= 1:
         raise DataError("data.valid and data.test leave nothing to train on; they must add up to less than 1")
     return round(count * (1 - settings.valid - settings.test)), round(count * (1 - settings.test)), count
+
+
+def _given(sheet: Sheet, order: NDArray[np.int64], settings: DataSettings) -> tuple[int, int, int]:
+    """Where the parts end that the source brings along. What it leaves out is cut from the end of its train part, but
+    for a test part where it gives a valid part: that would be older.
+
+    Raises DataError where the parts do not follow one another in time: a forecast must not learn from what comes later.
+    """
+    assert sheet.part is not None
+    part = sheet.part[order]
+    late = np.flatnonzero(np.diff(part) < 0)
+    if len(late):
+        names = ("train", "valid", "test")
+        one, other = order[late[0]], order[late[0] + 1]
+        raise DataError(
+            f"the parts overlap in time: {sheet.place(int(one))} ({names[part[late[0]]]}) comes before "
+            f"{sheet.place(int(other))} ({names[part[late[0] + 1]]}); give parts in order of time, or one table"
+        )
+    first, second, third = (int((part == number).sum()) for number in range(3))
+    _, valid, test = _shares(sheet, settings)
+    cut_test = 0 if third else round(first * test)
+    cut_valid = 0 if second else round(first * valid)
+    train = first - cut_test - cut_valid
+    if train < FEWEST_ROWS:
+        raise DataError(f"{train} rows are too few to train a forecast; give at least {FEWEST_ROWS}")
+    return train, train + cut_valid + second, len(order)
+
+
+def _shares(sheet: Sheet, settings: DataSettings) -> tuple[float, float, float]:
+    """The share that each part is to have, 1 where the source gives it."""
+    if sheet.part is None:
+        return 1.0, settings.valid, settings.test
+    valid, test = (bool((sheet.part == number).any()) for number in (1, 2))
+    return 1.0, 1.0 if valid else settings.valid, 1.0 if test else 0.0 if valid else settings.test
 
 
 def _cycles(stamps: NDArray[np.float64], step: float) -> tuple[Cycle, ...]:

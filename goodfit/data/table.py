@@ -5,8 +5,8 @@ Everything is fitted on the train part alone and kept as plain numbers, so new d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,6 +18,7 @@ from goodfit.data.columns import Column, ColumnType, read_column
 from goodfit.data.data import Data
 from goodfit.data.decode import Layout
 from goodfit.data.image_column import column_items, decoded
+from goodfit.data.like import run_encoder
 from goodfit.data.prepare import Prepared
 from goodfit.data.sheet import Sheet, read_sheet
 from goodfit.data.target import TargetSpec, encode_target
@@ -125,12 +126,23 @@ class TableEncoder:
             column = columns[level.column]
             category[:, place] = ~column.missing if level.flag else _codes(column, level.levels)
         tensors = {"numeric": torch.from_numpy(numeric), "category": torch.from_numpy(category)}
-        if self.words is not None:
-            texts = [columns[one.name].values for one in self.columns if one.kind == "text"]
-            tensors["tokens"] = torch.from_numpy(self.words.encode(join_texts(texts)))
+        texts = self.texts(columns)
+        if texts is not None:
+            tensors["tokens"] = self.tokens(texts)
         if self.image:
             tensors["image"] = _images(columns[self.image], sheet, self.size, rows)
         return tensors
+
+    def texts(self, columns: Mapping[str, Column]) -> list[str] | None:
+        """The text columns of each row as one text; None where there are none."""
+        if self.words is None:
+            return None
+        return join_texts([columns[one.name].values for one in self.columns if one.kind == "text"])
+
+    def tokens(self, texts: Sequence[str]) -> torch.Tensor:
+        """``(rows, length)`` int64 for texts that are joined already."""
+        assert self.words is not None
+        return torch.from_numpy(self.words.encode(texts))
 
     def prepare(self, inputs: Inputs) -> Inputs:
         """Images become floats around 0; everything else is left as it is."""
@@ -161,12 +173,21 @@ class TableEncoder:
 def read_table(ready: Prepared, settings: DataSettings) -> Data:
     """A prepared table as data: fits the encoder on the train part and encodes all parts."""
     target = standardised(ready)
-    encoder = fit(ready, target, settings)
-    columns = {column.name: column for column in ready.columns}
+    known = run_encoder(settings.like, "table")
+    if known is None:
+        encoder = fit(ready, target, settings)
+        columns = {column.name: column for column in ready.columns}
+    else:  # a run's columns, codes and scales; what else the table has is left out
+        encoder = replace(TableEncoder.from_json(known), target=target)
+        check_columns(ready.sheet, [one.name for one in encoder.columns])
+        columns = {one.name: read_column(ready.sheet.frame[one.name].iloc[ready.rows], one) for one in encoder.columns}
     inputs = encoder.inputs(columns, ready.sheet, ready.rows)
     whole = Tensors(inputs, target_tensor(ready.target.values, target), torch.from_numpy(ready.rows))
-    parts = [whole.take(torch.from_numpy(part)) for part in ready.split]
-    train_part, valid, test = (Tensors(one.inputs, one.targets, one.index) for one in parts)
+    texts = encoder.texts(columns)
+    train_part, valid, test = (
+        Tensors(one.inputs, one.targets, one.index, texts=texts and [texts[position] for position in part])
+        for part, one in ((part, whole.take(torch.from_numpy(part))) for part in ready.split)
+    )
     return Data(
         ready.sheet.name,
         encoder.spec,

@@ -13,6 +13,7 @@ from goodfit.data import audit
 from goodfit.data.columns import ColumnType, read_column
 from goodfit.data.data import Data
 from goodfit.data.grams import Grams
+from goodfit.data.like import model_words, run_encoder
 from goodfit.data.prepare import Prepared
 from goodfit.data.sheet import read_sheet
 from goodfit.data.table import (
@@ -53,7 +54,7 @@ class TextEncoder:
         """What the inputs look like."""
         length, size = self.words.length, self.words.size
         if self.grams is None:
-            return InputSpec("text", shape=(length,), vocabulary=size, length=length)
+            return InputSpec("text", shape=(length,), vocabulary=size, length=length, shift=self.words.shift)
         kinds = (size, len(self.grams.words), len(self.grams.pieces))
         return InputSpec(
             "text", shape=(length + self.grams.length,), cardinalities=kinds, vocabulary=sum(kinds), length=length
@@ -100,18 +101,32 @@ class TextEncoder:
         return cls(tuple(values["columns"]), Words.from_json(values["words"]), target, grams)
 
 
+def _cutting(train: Sequence[str], settings: DataSettings) -> tuple[Words, Grams | None]:
+    """How texts are cut: as the model wants it that ``data.like`` names, else as these train texts tell."""
+    known = run_encoder(settings.like, "text")
+    if known is not None:
+        old = TextEncoder.from_json(known)
+        return old.words, old.grams
+    own = model_words(settings.like, train, length=settings.length)
+    if own is not None:
+        return own, None
+    tokens = AUTO if settings.tokens == "auto" else settings.tokens
+    words = Words.fit(train, tokens=tokens, vocabulary=settings.vocabulary, length=settings.length)
+    return words, Grams.fit(train, first=words.size) if tokens == "grams" else None
+
+
 def read_text(ready: Prepared, settings: DataSettings) -> Data:
     """A prepared table of texts as data."""
     target = standardised(ready)
     texts = join_texts([column.values for column in ready.columns])
     train = [texts[position] for position in ready.split.train]
-    tokens = AUTO if settings.tokens == "auto" else settings.tokens
-    words = Words.fit(train, tokens=tokens, vocabulary=settings.vocabulary, length=settings.length)
-    grams = Grams.fit(train, first=words.size) if tokens == "grams" else None
+    words, grams = _cutting(train, settings)
     encoder = TextEncoder(tuple(column.name for column in ready.columns), words, target, grams)
     whole = Tensors(encoder.tokens(texts), target_tensor(ready.target.values, target), torch.from_numpy(ready.rows))
-    parts = [whole.take(torch.from_numpy(part)) for part in ready.split]
-    train_part, valid, test = (Tensors(one.inputs, one.targets, one.index) for one in parts)
+    train_part, valid, test = (
+        Tensors(one.inputs, one.targets, one.index, texts=[texts[position] for position in part])
+        for part, one in ((part, whole.take(torch.from_numpy(part))) for part in ready.split)
+    )
     counted = f"{words.size:,} different, up to {words.length} a sample"
     if grams is not None:
         counted += f"; {len(grams.words) + len(grams.pieces):,} n-grams, up to {grams.length} a sample"

@@ -37,18 +37,20 @@ class Words:
     """How texts become ``(rows, length)`` int64: 0 is padding, 1 an unknown token; longer texts lose their end.
 
     tokens: the words (or characters) in number order from 2; empty for byte pairs.
-    bpe: the byte-pair tokenizer's own JSON, or an empty text.
+    bpe: the byte-pair tokenizer's own JSON, or an empty text. shift: what is added to its numbers, so that 0 is free
+        for padding; 0 for our own.
     """
 
     tokens: tuple[str, ...]
     length: int
     characters: bool = False
     bpe: str = ""
+    shift: int = 0
 
     @property
     def size(self) -> int:
         """How many token numbers there are, with padding and unknown."""
-        return tokenizer_from(self.bpe).get_vocab_size() if self.bpe else _FIRST + len(self.tokens)
+        return tokenizer_from(self.bpe).get_vocab_size() + self.shift if self.bpe else _FIRST + len(self.tokens)
 
     @classmethod
     def fit(
@@ -73,7 +75,7 @@ class Words:
             numbers = [one.ids for one in tokenizer.encode_batch(list(texts))]
             rows = np.repeat(np.arange(len(texts)), [len(one) for one in numbers])
             flat = np.fromiter((number for one in numbers for number in one), np.int64, len(rows))
-            return ragged(flat, rows, len(texts), self.length)
+            return ragged(flat + self.shift, rows, len(texts), self.length)
         found = cut(texts, characters=self.characters)
         places = {token: number for number, token in enumerate(self.tokens, _FIRST)}
         table = np.asarray([places.get(name, UNKNOWN) for name in found.names], np.int64)
@@ -86,13 +88,15 @@ class Words:
             "length": self.length,
             "characters": self.characters,
             "bpe": json.loads(self.bpe) if self.bpe else None,
+            "shift": self.shift,
         }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """The same from its JSON values."""
         bpe = json.dumps(values["bpe"]) if values["bpe"] else ""
-        return cls(tuple(values["tokens"]), int(values["length"]), bool(values["characters"]), bpe)
+        shift = int(values.get("shift", 0))
+        return cls(tuple(values["tokens"]), int(values["length"]), bool(values["characters"]), bpe, shift)
 
 
 def cut(texts: Sequence[str], *, characters: bool = False) -> Cut:

@@ -9,8 +9,9 @@ from goodfit.evaluation.metrics import METRICS, SHOWN, headline
 from goodfit.evaluation.predictions import point, probabilities
 from goodfit.evaluation.results import results
 from goodfit.evaluation.seasons import mase_scale, season_of, seasonal_error, series_of
+from goodfit.evaluation.sequence import sequence_results
 from goodfit.evaluation.threshold import Threshold, tune_threshold, wants_threshold
-from goodfit.evaluation.training import TrainingMetric, selection_metric, training_metric
+from goodfit.evaluation.training import TrainingMetric, rows_right, selection_metric, training_metric
 from goodfit.evaluation.weighted import NotAvailable
 
 __all__ = [
@@ -33,9 +34,11 @@ __all__ = [
     "probabilities",
     "reliability",
     "results",
+    "rows_right",
     "season_of",
     "seasonal_error",
     "selection_metric",
+    "sequence_results",
     "series_of",
     "token_losses",
     "training_metric",

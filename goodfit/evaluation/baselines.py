@@ -7,7 +7,8 @@ tuning.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +22,11 @@ from goodfit.evaluation.features import chosen, gathered, linear_matrices, tree_
 from goodfit.evaluation.forecasts import forecasts
 from goodfit.evaluation.language import IGNORED, characters_per_token
 from goodfit.evaluation.linear import logistic, ridge
+from goodfit.evaluation.metrics import headline
 from goodfit.evaluation.ngrams import ngram_nats
+from goodfit.evaluation.probe import FROZEN, Probe, close_enough, linear_probe
 from goodfit.evaluation.seasons import mase_scale
+from goodfit.evaluation.sequence import sequence_points, simple_writers
 from goodfit.evaluation.weighted import Array
 from goodfit.types import InputSpec, Part, Task
 
@@ -31,8 +35,8 @@ if TYPE_CHECKING:
 
 _WIDEST_RIDGE = 1_500
 
-Answer = tuple[Array, str]
-"""Class probabilities, values in the targets' units or windows' summed nats; and a note."""
+Answer = tuple[Any, str]
+"""Class probabilities, values in the targets' units, windows' summed nats or written texts; and a note."""
 
 
 def baselines(
@@ -44,6 +48,7 @@ def baselines(
     *,
     seconds: float = 15.0,
     seed: int = 0,
+    probes: Mapping[str, Probe] | None = None,
 ) -> list[dict[str, Any]]:
     """Rows ``{name, metrics: {name: value or None}, seconds, note}``, the simplest first.
 
@@ -57,12 +62,14 @@ def baselines(
       trees for columns.
     - values: the train part's mean; ridge regression; gradient-boosted trees.
     - series: the last value; the last season (found in the train part); ridge regression on the last values.
+    - sequences: the source itself; the most frequent target; the answer to the most similar source.
     - language: shares of the tokens; counts of pairs; counts of up to five tokens, interpolated (Witten and Bell
       1991).
+    - probes: for each of these features, a linear model on them; the first one's note says what they are worth.
     """
     mean, std = (0.0, 1.0) if data is None else (data.target_mean, data.target_std)
     started, rows = time.monotonic(), []
-    for name, make in _makers(train, other, task, spec, data, seed):
+    for name, make in _makers(train, other, task, spec, data, seed, probes or {}):
         began = time.monotonic()
         if began - started > seconds:
             rows.append(
@@ -80,16 +87,28 @@ def baselines(
             continue
         metrics = _score(task, other, found[0], mean, std, train)
         rows.append({"name": name, "metrics": metrics, "seconds": time.monotonic() - began, "note": found[1]})
+    told = close_enough(rows, headline(task), larger_is_better=task.kind == "classification") if probes else ""
+    for row in rows:
+        if told and row["name"] == FROZEN:
+            row["note"] = f"{told} ({row['note']})"
     return rows
 
 
 def _makers(
-    train: Part, other: Part, task: Task, spec: InputSpec, data: Data | None, seed: int
+    train: Part,
+    other: Part,
+    task: Task,
+    spec: InputSpec,
+    data: Data | None,
+    seed: int,
+    probes: Mapping[str, Probe],
 ) -> Iterator[tuple[str, Callable[[], Answer | None]]]:
     if len(train) == 0 or len(other) == 0:
         return
     if task.kind == "language":
         yield from _counting(train, other, spec)
+    elif task.kind == "sequence":
+        yield from simple_writers(train, other)
     elif task.kind == "forecast":
         history = [data.valid] if data is not None and other is data.test else []
         yield "mean", lambda: _mean(train, other)
@@ -105,11 +124,15 @@ def _makers(
             linear = "TF-IDF + logistic regression" if texts else "logistic regression"
             yield linear, lambda: _linear(train, other, task, spec, seed)
             yield "gradient-boosted trees", lambda: _trees(train, other, task, spec, seed)
+    for name, one in probes.items():
+        yield name, partial(linear_probe, one, task, seed=seed)
 
 
-def _score(task: Task, other: Part, answer: Array, mean: float, std: float, train: Part) -> dict[str, float | None]:
+def _score(task: Task, other: Part, answer: Any, mean: float, std: float, train: Part) -> dict[str, float | None]:
     if task.kind == "classification":
         return points(task, other.targets.cpu().numpy().astype(np.int64), answer)
+    if task.kind == "sequence":
+        return sequence_points(answer, other)
     if task.kind == "language":
         kept = (other.targets != IGNORED).sum(1).double().cpu().numpy()
         return points(task, kept, answer, characters_per_token=characters_per_token(task, other))
@@ -167,6 +190,8 @@ def _linear_limit(task: Task, spec: InputSpec) -> int:
         if spec.kind == "image" and width > 1024:
             width = spec.shape[0] * 256
         return max(1_000, int(6e7 / (max(width, 1) * max(1, len(task.classes)) ** 0.5)))
+    if spec.length:  # counting pairs of words takes 4 microseconds a word
+        return min(60_000, max(10_000, 4_000_000 // spec.length))
     return 60_000
 
 

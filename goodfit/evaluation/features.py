@@ -69,14 +69,9 @@ def linear_matrices(train: Gathered, other: Gathered, spec: InputSpec) -> tuple[
     Numbers standardised; categories one-hot; texts as TF-IDF of words and word pairs, from the texts themselves where
     the part has them, from token numbers else; pixels less their mean, all in one unit.
     """
-    if spec.kind == "text" and train.texts is not None and other.texts is not None:
-        vectors = TfidfVectorizer(
-            ngram_range=(1, 2), sublinear_tf=True, max_features=_WIDEST_TEXT, token_pattern=r"(?u)\b\w+\b"
-        )
-        return vectors.fit_transform(train.texts), vectors.transform(other.texts)
     if isinstance(train.inputs, Tensor) and isinstance(other.inputs, Tensor):
         if spec.kind == "text":
-            return _tfidf(train.inputs, other.inputs, spec)
+            return _of_texts(train, other) or _tfidf(train.inputs, other.inputs, spec)
         return _standard(_flat(train.inputs), _flat(other.inputs), scale=spec.kind != "image")
     assert isinstance(train.inputs, dict)
     assert isinstance(other.inputs, dict)
@@ -88,7 +83,7 @@ def linear_matrices(train: Gathered, other: Gathered, spec: InputSpec) -> tuple[
     if "category" in first and first["category"].numel():
         made.append((_one_hot(first["category"], spec), _one_hot(second["category"], spec)))
     if "tokens" in first and first["tokens"].numel():
-        made.append(_tfidf(first["tokens"], second["tokens"], spec))
+        made.append(_of_texts(train, other) or _tfidf(first["tokens"], second["tokens"], spec))
     train_blocks, other_blocks = ([sparse.csr_array(pair[k]) for pair in made] for k in (0, 1))
     return sparse.hstack(train_blocks).tocsr(), sparse.hstack(other_blocks).tocsr()
 
@@ -145,6 +140,19 @@ def _one_hot(codes: Tensor, spec: InputSpec) -> Any:
         shape = (len(column), cardinality)
         made.append(sparse.csr_array((np.ones(len(column)), (np.arange(len(column)), column)), shape=shape))
     return sparse.hstack(made).tocsr()
+
+
+def _of_texts(train: Gathered, other: Gathered) -> tuple[Any, Any] | None:
+    """TF-IDF of the texts' own words and pairs of neighbours; None where the parts hold no texts, or no word."""
+    if train.texts is None or other.texts is None:
+        return None
+    vectors = TfidfVectorizer(
+        ngram_range=(1, 2), sublinear_tf=True, max_features=_WIDEST_TEXT, token_pattern=r"(?u)\b\w+\b"
+    )
+    try:
+        return vectors.fit_transform(train.texts), vectors.transform(other.texts)
+    except ValueError:  # nothing but marks and blanks: token numbers tell more
+        return None
 
 
 def _tfidf(first: Tensor, second: Tensor, spec: InputSpec) -> tuple[Any, Any]:

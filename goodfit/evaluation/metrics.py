@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from goodfit.evaluation import classification, language, ranking, regression
+from goodfit.evaluation import classification, language, ranking, regression, written
 from goodfit.evaluation.weighted import Value
 from goodfit.types import Task
 
@@ -29,6 +29,8 @@ METRICS: dict[str, Callable[..., Value]] = {
     "perplexity": language.perplexity,
     "nats_per_character": language.nats_per_character,
     "bits_per_character": language.bits_per_character,
+    "exact_match": written.exact_match,
+    "character_error_rate": written.character_error_rate,
 }
 
 CLASSIFICATION = (
@@ -44,6 +46,7 @@ CLASSIFICATION = (
 BINARY = ("precision", "recall", "f1")
 REGRESSION = ("rmse", "mae", "r2")
 FORECAST = ("mase", "rmse", "mae", "r2")
+SEQUENCE = ("exact_match", "character_error_rate", "nats_per_token", "perplexity")
 LANGUAGE = ("nats_per_character", "bits_per_character", "nats_per_token", "perplexity")
 
 RARE_POSITIVE = 0.05
@@ -77,6 +80,8 @@ SHOWN: dict[str, Shown] = {
     "perplexity": Shown("perplexity", "lower"),
     "nats_per_character": Shown("nats per character", "lower", "nats"),
     "bits_per_character": Shown("bits per character", "lower", "bits"),
+    "exact_match": Shown("exact match", "higher"),
+    "character_error_rate": Shown("character error rate", "lower"),
 }
 
 
@@ -84,18 +89,23 @@ def names_for(task: Task) -> tuple[str, ...]:
     """The metrics a task's results hold, the most telling first."""
     if task.kind == "classification":
         return CLASSIFICATION + (BINARY if task.binary else ())
-    return {"regression": REGRESSION, "forecast": FORECAST, "language": LANGUAGE}[task.kind]
+    return {"regression": REGRESSION, "forecast": FORECAST, "language": LANGUAGE, "sequence": SEQUENCE}[task.kind]
 
 
 def headline(task: Task, *, positive_share: float | None = None) -> str:
     """The one metric a run is judged by.
 
     Accuracy for classes; average precision for two classes when class 1 has a share below 0.05, where accuracy would
-    praise a model that never calls it; RMSE for regression and forecasts; nats per character for language.
+    praise a model that never calls it; RMSE for regression and forecasts; nats per character for language; exact match
+    for sequences.
     positive_share: share of class 1 in the training part, if known.
     """
     if task.binary and positive_share is not None and positive_share < RARE_POSITIVE:
         return "average_precision"
-    return {"classification": "accuracy", "regression": "rmse", "forecast": "rmse", "language": "nats_per_character"}[
-        task.kind
-    ]
+    return {
+        "classification": "accuracy",
+        "regression": "rmse",
+        "forecast": "rmse",
+        "language": "nats_per_character",
+        "sequence": "exact_match",
+    }[task.kind]

@@ -36,7 +36,7 @@ def training_metric(task: Task, *, positive_share: float | None = None, target_s
     """The metric shown while training: the headline metric where it is quick.
 
     Accuracy; average precision where the headline is that; RMSE in original units (targets and outputs are
-    standardised during training, ``target_std`` undoes it); nats per token.
+    standardised during training, ``target_std`` undoes it); nats per token; exact match for sequences.
     """
     name = headline(task, positive_share=positive_share)
     if name == "accuracy":
@@ -45,17 +45,23 @@ def training_metric(task: Task, *, positive_share: float | None = None, target_s
         return TrainingMetric(name, True, _average_precision)
     if name == "rmse":
         return _added("rmse", False, _squares, lambda sums: torch.sqrt(sums[0] / sums[1]) * target_std)
+    if name == "exact_match":
+        return _added("exact_match", True, _rows_right, _mean)
     return _added("nats_per_token", False, _nats, _mean)
 
 
 def selection_metric(task: Task, *, positive_share: float | None = None, target_std: float = 1.0) -> TrainingMetric:
     """The metric by which the best weights are picked.
 
-    As `training_metric`, but for accuracy equal counts of hits are decided by the log loss: the value is
-    (hits + 1 / (1 + log loss)) / samples, which never lets log loss outweigh one sample. On small validation parts
+    As `training_metric`, but for accuracy and exact match equal counts of hits are decided by the log loss: the value
+    is (hits + 1 / (1 + log loss)) / samples, which never lets log loss outweigh one sample. On small validation parts
     accuracy is full of ties, and the first of them is seldom the best model.
     """
     shown = training_metric(task, positive_share=positive_share, target_std=target_std)
+    if shown.name == "exact_match":
+        return _added(
+            "exact_match_then_loss", True, _rows_right, lambda sums: (sums[0] + 1 / (1 + sums[2] / sums[3])) / sums[1]
+        )
     if shown.name != "accuracy":
         return shown
 
@@ -100,6 +106,21 @@ def _hits_and_loss(logits: Tensor, targets: Tensor) -> Tensor:
     loss = _exact(functional.nll_loss(log_p, targets, reduction="none")).sum()
     right = log_p.argmax(-1) == targets
     return torch.stack([_exact(right).sum(), _exact(torch.ones_like(right)).sum(), loss])
+
+
+def rows_right(nats: Tensor, hits: Tensor, targets: Tensor) -> Tensor:
+    """How many rows had all their tokens foreseen, rows, nats and tokens: ``(4,)``.
+
+    Where every token is the likeliest one after the true ones before it, writing the likeliest tokens gives the very
+    same row: so this is the exact match of greedy writing, without writing.
+    """
+    kept = targets != IGNORED
+    right = (hits | ~kept).all(1)
+    return torch.stack([_exact(one).sum() for one in (right, torch.ones_like(right), nats, kept)])
+
+
+def _rows_right(logits: Tensor, targets: Tensor) -> Tensor:
+    return rows_right(token_losses(logits.detach(), targets), logits.detach().argmax(-1) == targets, targets)
 
 
 def _squares(logits: Tensor, targets: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Models by name. Every one gives logits, and is initialised by ``goodfit.techniques.init``.
 
-Two optional protocols that any model, also your own, may follow:
+Three optional protocols that any model, also your own, may follow:
 
 - ``fit_to(inputs, targets)``: called once before the first step with training samples, prepared as in training, best
   all of them: the place for what is read from data, such as whitening filters, the bins of a column, or word counts.
@@ -8,6 +8,11 @@ Two optional protocols that any model, also your own, may follow:
   is saved with the weights.
 - ``initialise(generator_for)``: the model's own rules for its initial weights, called after the general ones;
   ``generator_for(name)`` is a random generator keyed by the seed and the parameter's name.
+
+- ``carry(inputs, state)``: logits of the tokens that come next and the state behind them, None at the start of a
+  text: so a text is written without reading all of it again for each token (``goodfit.models.generate``). Where the
+  attribute ``recurrent`` is true as well, states are tensors ``(batch, ...)`` and can be carried from window to window
+  while training (``sampling.name = "streams"``).
 
 A model that is an ensemble inside has an attribute ``members`` and gives ``(batch, members, outputs)``.
 """
@@ -23,8 +28,9 @@ from torch import Tensor, nn
 from goodfit.errors import ModelError, RecipeError, nearest
 from goodfit.models.bag import Bag
 from goodfit.models.convolutional import Cnn, Fastnet
-from goodfit.models.external import PREFIXES, Hf, Timm, external
+from goodfit.models.external import PREFIXES, FromRun, Timm, Torchvision, external
 from goodfit.models.generate import generate
+from goodfit.models.hugging_face import Hf
 from goodfit.models.layers import nonlinearity_of, set_dropout
 from goodfit.models.linear import Linear
 from goodfit.models.mlp import Mlp
@@ -54,28 +60,41 @@ MODELS: tuple[type[Any], ...] = (
     Dlinear,
     Seasonal,
     Timm,
+    Torchvision,
     Hf,
+    FromRun,
 )
 
 
-def build(name: str, settings: Mapping[str, Any], spec: InputSpec, outputs: int) -> nn.Module:
+def build(
+    name: str,
+    settings: Mapping[str, Any],
+    spec: InputSpec,
+    outputs: int,
+    *,
+    config: Mapping[str, Any] | None = None,
+) -> nn.Module:
     """A model by name for inputs like ``spec``, giving ``outputs`` logits.
 
-    name: of a class in ``MODELS``, or ``timm:NAME``, ``hf:NAME``. settings: plain values of its fields; the rest are
-    defaults. ``techniques.init`` fills the weights; a library's own models draw theirs from PyTorch's global
-    generator, so seed that.
+    name: of a class in ``MODELS``, or ``timm:NAME``, ``torchvision:NAME``, ``hf:NAME``. settings: plain values of its
+    fields; the rest are defaults. config: of the ``architecture`` of such a library's model: its layers are then made
+    from that, without weights. ``techniques.init`` fills the weights; a library's own models draw theirs from
+    PyTorch's global generator, so seed that.
 
     Raises ModelError for an unknown name (with the nearest one) or inputs the model does not take, RecipeError for
     wrong settings.
     """
     known = {kind.name: kind for kind in MODELS}
     plain, colon, rest = name.partition(":")
-    if plain not in known or bool(colon) != (plain in ("timm", "hf")) or (colon and not rest):
+    libraries = {prefix[:-1] for prefix in PREFIXES}
+    if plain not in known or bool(colon) != (plain in libraries) or (colon and not rest):
         prefixed = [prefix + rest for prefix in PREFIXES] if rest else []
-        raise ModelError(f"unknown model '{name}'{nearest(name, [*(set(known) - {'timm', 'hf'}), *prefixed])}")
+        raise ModelError(f"unknown model '{name}'{nearest(name, [*(set(known) - libraries), *prefixed])}")
+    if spec.kind == "sequence" and name != "transformer_encdec":
+        raise ModelError(f"model '{name}' takes no pairs of sequences; use model.name = 'transformer_encdec'")
     try:
         if colon:
-            return external(name, settings, spec, outputs)
+            return external(name, settings, spec, outputs, config)
         made: nn.Module = known[name](**settings).build(spec, outputs)
         own_rules(made, seed=0)
     except pydantic.ValidationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from goodfit.errors import ModelError
 from goodfit.models.layers import Dropout, StochasticDepth, activation, lengths_of, norm
 from goodfit.models.weights import GeneratorFor, normal_
+
+Cache = dict[Any, Any]
+"""What layers keep of the positions they have seen, so that the next ones need not compute it again; starts empty."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Attention(nn.Module):
     """Multi-head scaled dot-product attention: ``softmax(Q K^T / sqrt(d)) V`` in each head of size d, then one linear
     map.
 
-    Source: Vaswani et al. (2017). Computed by ``torch.nn.functional.scaled_dot_product_attention``.
+    Without the root the scores of large heads have variance d, and softmax saturates. Source: Vaswani et al. (2017).
+    Computed by ``torch.nn.functional.scaled_dot_product_attention``.
     """
 
     def __init__(self, width: int, heads: int, *, dropout: float = 0.0, cross: bool = False) -> None:
@@ -47,11 +52,14 @@ class Attention(nn.Module):
         mask: Tensor | None = None,
         causal: bool = False,
         rotation: tuple[Tensor, Tensor] | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
         """Each position of ``inputs`` looks at ``memory`` (at ``inputs`` itself without it).
 
         inputs: ``(batch, T, width)``. memory: ``(batch, S, width)``. mask: ``(batch, S)`` bool, True where it may look.
         causal: position t sees 0..t only. rotation: cosine and sine ``(T, head size / 2)`` of rotary positions.
+        cache: what earlier calls left here, and this one adds to: the keys and values of the positions before these
+            inputs, or those of the memory, which are computed once.
         """
         batch, length, width = inputs.shape
         shape = (batch, -1, self.heads, width // self.heads)
@@ -59,20 +67,29 @@ class Attention(nn.Module):
             query, key, value = (p.reshape(shape).transpose(1, 2) for p in self.project(inputs).chunk(3, -1))
         else:
             query = self.query(inputs).reshape(shape).transpose(1, 2)
-            source = inputs if memory is None else memory
-            key, value = (p.reshape(shape).transpose(1, 2) for p in self.project(source).chunk(2, -1))
+            if cache:
+                key, value = cache["key"], cache["value"]
+            else:
+                source = inputs if memory is None else memory
+                key, value = (p.reshape(shape).transpose(1, 2) for p in self.project(source).chunk(2, -1))
         if rotation is not None:
             query, key = rotate(query, *rotation), rotate(key, *rotation)
+        if cache is not None:
+            if cache and self.query is None:
+                key, value = torch.cat([cache["key"], key], 2), torch.cat([cache["value"], value], 2)
+            cache["key"], cache["value"] = key, value
+        before = key.shape[2] - length if causal else 0
         seen = None if mask is None else mask[:, None, None, :]
-        if seen is not None and causal:
-            seen = seen & torch.ones(length, length, dtype=torch.bool, device=inputs.device).tril()
+        if causal and (seen is not None or (before and length > 1)):
+            past = torch.ones(length, before + length, dtype=torch.bool, device=inputs.device).tril(before)
+            seen = past if seen is None else seen & past
         mixed = F.scaled_dot_product_attention(
             query,
             key,
             value,
             attn_mask=seen,
             dropout_p=self.dropout if self.training else 0.0,
-            is_causal=causal and seen is None,
+            is_causal=causal and seen is None and not before,
         )
         return torch.as_tensor(self.out(mixed.transpose(1, 2).reshape(batch, length, width)))
 
@@ -121,15 +138,24 @@ class Layer(nn.Module):
         memory_mask: Tensor | None = None,
         causal: bool = False,
         rotation: tuple[Tensor, Tensor] | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
-        """inputs: ``(batch, T, width)``; the same shape out. Masks and rotation as in ``Attention``."""
+        """inputs: ``(batch, T, width)``; the same shape out. Masks, rotation and cache as in ``Attention``."""
+        here = None if cache is None else cache.setdefault("self", {})
         normed = self.norm1(inputs)
         if self.shift is not None:
-            normed = normed + self.shift * F.pad(normed[:, :-1], (0, 0, 1, 0))
-        attended = self.attention(normed, mask=mask, causal=causal, rotation=rotation)
+            if cache is None:
+                before = F.pad(normed[:, :-1], (0, 0, 1, 0))
+            else:
+                last = cache.get("last", torch.zeros_like(normed[:, :1]))
+                before, cache["last"] = torch.cat([last, normed[:, :-1]], 1), normed[:, -1:]
+            normed = normed + self.shift * before
+        attended = self.attention(normed, mask=mask, causal=causal, rotation=rotation, cache=here)
         stream = inputs + self.drop_path(self.dropout(attended))
         if self.cross is not None and self.norm_cross is not None:
-            stream = stream + self.dropout(self.cross(self.norm_cross(stream), memory, mask=memory_mask))
+            there = None if cache is None else cache.setdefault("cross", {})
+            looked = self.cross(self.norm_cross(stream), memory, mask=memory_mask, cache=there)
+            stream = stream + self.dropout(looked)
         return torch.as_tensor(stream + self.drop_path(self.dropout(self.feedforward(self.norm2(stream)))))
 
 
@@ -171,10 +197,14 @@ class Stack(nn.Module):
         memory_mask: Tensor | None = None,
         causal: bool = False,
         rotation: tuple[Tensor, Tensor] | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
-        """inputs: ``(batch, T, width)``; the same shape out."""
-        for layer in self.layers:
-            inputs = layer(inputs, memory, mask=mask, memory_mask=memory_mask, causal=causal, rotation=rotation)
+        """inputs: ``(batch, T, width)``; the same shape out. cache: one of each layer, filled and used as it goes."""
+        for number, layer in enumerate(self.layers):
+            own = None if cache is None else cache.setdefault(number, {})
+            inputs = layer(
+                inputs, memory, mask=mask, memory_mask=memory_mask, causal=causal, rotation=rotation, cache=own
+            )
         return torch.as_tensor(self.norm(inputs))
 
 
@@ -186,17 +216,20 @@ class Places(nn.Module):
         self.pairs = width // heads // 2
         self.table = nn.Embedding(length, width) if kind == "learned" else None
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """inputs: ``(batch, T, width)``. Returns them with positions added, and the rotation for attention or None."""
-        length = inputs.shape[1]
+    def forward(self, inputs: Tensor, *, start: int = 0) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """Inputs with positions added, and the rotation for attention or None.
+
+        inputs: ``(batch, T, width)``. start: how many positions lie before them.
+        """
+        end = start + inputs.shape[1]
         if self.table is None:
-            return inputs, rotation_of(length, self.pairs, inputs.device)
-        if length > self.table.num_embeddings:
+            return inputs, rotation_of(inputs.shape[1], self.pairs, inputs.device, start=start)
+        if end > self.table.num_embeddings:
             raise ModelError(
-                f"a sequence of {length} is longer than the {self.table.num_embeddings} learned "
+                f"a sequence of {end} is longer than the {self.table.num_embeddings} learned "
                 "positions; shorten it, or train with model.positions = 'rotary'"
             )
-        return inputs + self.table.weight[:length], None
+        return inputs + self.table.weight[start:end], None
 
 
 def may_look(tokens: Tensor) -> Tensor:
@@ -204,10 +237,10 @@ def may_look(tokens: Tensor) -> Tensor:
     return torch.arange(tokens.shape[1], device=tokens.device) < lengths_of(tokens)[:, None]
 
 
-def rotation_of(length: int, half: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosine and sine ``(length, half)`` of position times frequency ``10000^(-i / half)``."""
+def rotation_of(length: int, half: int, device: torch.device, *, start: int = 0) -> tuple[Tensor, Tensor]:
+    """Cosine and sine ``(length, half)`` of position times frequency ``10000^(-i / half)``, from ``start`` on."""
     frequency = 10000.0 ** (-torch.arange(half, device=device, dtype=torch.float32) / half)
-    angle = torch.arange(length, device=device, dtype=torch.float32)[:, None] * frequency
+    angle = torch.arange(start, start + length, device=device, dtype=torch.float32)[:, None] * frequency
     return angle.cos(), angle.sin()
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from goodfit.errors import ModelError
 from goodfit.models.layers import Dropout, trimmed
+from goodfit.models.mixing import mixed
 from goodfit.models.weights import GeneratorFor
 from goodfit.technique import Chance, Count, Positive, technique
 from goodfit.types import Inputs, InputSpec
@@ -100,8 +101,12 @@ class BagModel(nn.Module):
         other = mass.sum(1, keepdim=True) - mass + self.settings.smoothing
         self.ratio.copy_(torch.log(mine / mine.sum(0) / (other / other.sum(0))).clamp_(-4.0, 4.0))
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Inputs) -> Tensor:
         """inputs: ``(batch, length)`` int64, 0 is padding. Returns logits ``(batch, outputs)``."""
+        return mixed(self.logits, inputs)
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Logits of one text each; they are linear in the n-grams, so mixing them mixes the texts."""
         grams = self.grams(inputs)
         share = self.dropout(self.weigh(grams) * self.settings.scale)
         return F.embedding_bag(grams, self.weight * self.ratio, mode="sum", per_sample_weights=share) + self.bias

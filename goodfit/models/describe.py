@@ -123,8 +123,15 @@ def describe(model: nn.Module, inputs: Inputs) -> Description:
     )
 
 
-def render(described: Description) -> str:
-    """The table as text, one line a layer, with the totals below."""
+def render(described: Description, *, batch: int | None = None) -> str:
+    """The table as text, one line a layer, with the totals below.
+
+    batch: samples that go through the model at once in training, for which the memory is estimated (activations grow
+    in proportion); those described unless said.
+    """
+    at_once = batch or described.batch
+    saved = described.saved * at_once // described.batch
+    memory = described.memory - described.saved + saved
     head = ("layer", "type", "output", "parameters", "multiply-adds")
     table: list[Sequence[str]] = [head]
     for row in described.rows:
@@ -144,8 +151,8 @@ def render(described: Description) -> str:
         "-" * len(lines[0]),
         f"parameters       {described.parameters:,}" + (f" ({frozen:,} frozen)" if frozen else ""),
         f"multiply-adds    {described.multiply_adds // described.batch:,} a sample forward, three times that to train",
-        f"training memory  about {described.memory / 2**20:,.1f} MiB at batch {described.batch} "
-        f"({described.saved / 2**20:,.1f} MiB activations; the rest weights, gradients, Adam moments)",
+        f"training memory  about {memory / 2**20:,.1f} MiB at batch {at_once:,} "
+        f"({saved / 2**20:,.1f} MiB activations; the rest weights, gradients, Adam moments)",
     ]
     return "\n".join(lines)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from goodfit.errors import ModelError
 from goodfit.models.layers import Activation, Dropout, Norm, activation, norm, pixels, small_head, trimmed, words_of
+from goodfit.models.mixing import mixed
 from goodfit.models.weights import GeneratorFor, normal_
 from goodfit.technique import Chance, Count, Positive, technique
 from goodfit.types import Inputs, InputSpec
@@ -20,9 +21,14 @@ from goodfit.types import Inputs, InputSpec
 class Mlp:
     """A fully connected network: Linear, norm, activation, dropout, ``depth`` times, then the head.
 
-    Takes tables (numbers beside one embedding per category; a text column as the mean of its tokens' embeddings; an
-    image column through a small convolutional net; all side by side), images, series and plain tensors (flattened),
-    and text (mean embedding).
+    Formula: ``h <- dropout(f(norm(W h + b)))`` for each hidden layer, ``logits = W h + b`` at the end.
+    Source: Rumelhart, Hinton and Williams (1986). One hidden layer with a non-linear f can come as near to any
+        continuous function as one likes (Cybenko, 1989); without f all layers together are one linear map.
+    Ours: takes tables (numbers beside one embedding per category; a text column as the mean of its tokens' embeddings;
+        an image column through a small convolutional net; all side by side), images, series and plain tensors
+        (flattened), and text (mean embedding).
+    Helps: numbers without known structure; a plain yardstick. Hurts: images and sequences, whose structure it must
+        learn from nothing; tables, where ``tabular`` is better.
 
     width: units of each hidden layer. embedding: numbers per category. tower: features of the text and image towers.
     slope: of ``leaky_relu``.
@@ -73,7 +79,7 @@ class MlpModel(nn.Module):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Inputs to logits ``(batch, outputs)``."""
-        return torch.as_tensor(self.head(self.layers(self.columns(inputs))))
+        return torch.as_tensor(self.head(self.layers(mixed(self.columns, inputs))))
 
 
 class Columns(nn.Module):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from goodfit.errors import ModelError
 from goodfit.models.layers import Dropout, lengths_of, small_head, words_of
+from goodfit.models.mixing import mixed
 from goodfit.models.weights import GeneratorFor, normal_
 from goodfit.technique import Chance, Count, technique
 from goodfit.types import InputSpec
@@ -19,15 +20,20 @@ Pool = Literal["last", "mean", "max"]
 
 @technique("model")
 class Rnn:
-    """A plain recurrent network: ``h_t = tanh(W x_t + U h_{t-1} + b)``.
+    """A plain recurrent network: one state, made anew from each token and the state before it.
 
-    Source: Elman (1990). Forgets within tens of steps, because its gradient is a product of one factor per step;
-    ``lstm`` and ``gru`` carry it further. Takes text, language and series.
+    Formula: ``h_t = tanh(W x_t + U h_{t-1} + b)``.
+    Source: Elman (1990).
+    Ours: texts are packed, so padding is never read and the logits do not depend on how much of it there is. On
+        language the state is carried from window to window and the gradient is not: truncated back-propagation
+        through time, after ``data.length`` tokens (see ``sampling.name = "streams"``).
+    Helps: short sequences, and to see what ``lstm`` and ``gru`` are for. Hurts: it forgets within tens of steps,
+        because its gradient is a product of one factor per step. Takes text, language and series.
 
     width: size of the state. depth: layers on top of one another. embedding: numbers per token (text and language).
     bidirectional: read a text in both directions (never language or series). pool: how the states of a text become
-    one row. truncate: tokens or time steps after which the gradient is cut (truncated back-propagation; 0: never);
-    the state itself is carried on.
+    one row. truncate: cut the gradient after so many tokens or time steps within a sample too (0: never); the state
+    itself is carried on.
     """
 
     width: Count = 128
@@ -46,12 +52,15 @@ class Rnn:
 
 @technique("model")
 class Lstm:
-    """A long short-term memory: a cell that gates write to, clear and read.
+    """A long short-term memory: a cell that three gates write to, clear and read.
 
-    ``i, f, o = sigmoid(W x_t + U h_{t-1} + b)`` (one each), ``g = tanh(...)``; ``c_t = f c_{t-1} + i g``; ``h_t = o
-    tanh(c_t)``. Source: Hochreiter and Schmidhuber (1997), forget gate by Gers et al. (2000); its bias starts at 1
-    (Jozefowicz et al., 2015). Takes text (both directions, packed so that padding is never read), language and
-    series.
+    Formula: ``i, f, o = sigmoid(W x_t + U h_{t-1} + b)`` (one each), ``g = tanh(...)``; ``c_t = f c_{t-1} + i g``;
+        ``h_t = o tanh(c_t)``.
+    Source: Hochreiter and Schmidhuber (1997), forget gate by Gers et al. (2000); its bias starts at 1 (Jozefowicz et
+        al., 2015), so that a new net remembers.
+    Ours: packed texts and carried states as for ``rnn``.
+    Helps: memory over hundreds of steps: the cell's gradient is a product of forget gates near 1. Hurts: one step
+        after the other, so it is slow on long texts. Takes text (in both directions), language and series.
 
     Settings as for ``rnn``.
     """
@@ -74,9 +83,13 @@ class Lstm:
 class Gru:
     """A gated recurrent unit: two gates and no separate cell, three quarters of an LSTM's weights.
 
-    ``r, z = sigmoid(W x_t + U h_{t-1} + b)``; ``n = tanh(W_n x_t + b_n + r (U_n h_{t-1} + c_n))``; ``h_t = (1 - z) n
-    + z h_{t-1}``. Source: Cho et al. (2014), with the reset gate after the matrix product, as cuDNN and PyTorch have
-    it. Takes text, language and series.
+    Formula: ``r, z = sigmoid(W x_t + U h_{t-1} + b)``; ``n = tanh(W_n x_t + b_n + r (U_n h_{t-1} + c_n))``;
+        ``h_t = (1 - z) n + z h_{t-1}``.
+    Source: Cho et al. (2014).
+    Ours: the reset gate stands after the matrix product, as cuDNN and PyTorch have it; packed texts and carried states
+        as for ``rnn``.
+    Helps: where an LSTM does, with fewer weights. Hurts: as an LSTM; neither is better everywhere, so try both. Takes
+        text, language and series.
 
     Settings as for ``rnn``.
     """
@@ -97,6 +110,8 @@ class Gru:
 
 class Recurrent(nn.Module):
     """Embedding or input, recurrent layers, pooling, head; see ``Rnn``."""
+
+    recurrent = True
 
     def __init__(
         self,
@@ -140,20 +155,37 @@ class Recurrent(nn.Module):
         Returns ``(batch, outputs)``, or ``(batch, length, outputs)`` for language.
         """
         if self.kind == "text":
-            return torch.as_tensor(self.head(self.dropout(self._read(inputs[:, : self.length]))))
-        steps = self.dropout(self.embedding(inputs)) if self.embedding is not None else inputs
-        states = self._run(steps)
-        return torch.as_tensor(self.head(self.dropout(states if self.kind == "language" else states[:, -1])))
+            return torch.as_tensor(self.head(self.dropout(mixed(lambda t: self._read(t[:, : self.length]), inputs))))
+        if self.kind == "language":
+            return self.carry(inputs, None)[0]
+        return torch.as_tensor(self.head(self.dropout(self._run(inputs, None)[0][:, -1])))
 
-    def _run(self, steps: Tensor) -> Tensor:
+    def carry(self, inputs: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Logits ``(batch, length, outputs)`` of the tokens that come next, and the state behind them.
+
+        state: ``(batch, parts, layers, width)``, what the call before returned, or None at the start of a text. An
+            LSTM's parts are its hidden state and its cell; the others have one.
+        """
+        assert self.embedding is not None
+        before: Any = None
+        if state is not None:
+            parts = tuple(part.transpose(0, 1).contiguous() for part in state.unbind(1))
+            before = parts if len(parts) == 2 else parts[0]
+        states, after = self._run(self.dropout(self.embedding(inputs)), before)
+        parts = after if isinstance(after, tuple) else (after,)
+        return torch.as_tensor(self.head(self.dropout(states))), torch.stack(parts).permute(2, 0, 1, 3)
+
+    def _run(self, steps: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """The top layer's states ``(batch, length, width)`` and the last state as PyTorch has it."""
         if not self.truncate or not self.training:
-            return torch.as_tensor(self.cell(steps)[0])
-        pieces, state = [], None
+            states, state = self.cell(steps, state)
+            return states, state
+        pieces = []
         for piece in torch.split(steps, self.truncate, 1):
             states, state = self.cell(piece, state)
             state = tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
             pieces.append(states)
-        return torch.cat(pieces, 1)
+        return torch.cat(pieces, 1), state
 
     def _read(self, tokens: Tensor) -> Tensor:
         assert self.embedding is not None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from goodfit.errors import ModelError
 from goodfit.models.layers import Activation, Dropout, activation, pixels, trimmed
+from goodfit.models.mixing import mixed
 from goodfit.models.mlp import image_tower
 from goodfit.models.numbers import Numbers
 from goodfit.models.weights import GeneratorFor, normal_, uniform_
@@ -116,6 +117,14 @@ class TabularModel(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """A table's inputs to logits ``(batch, members, outputs)``."""
+        row = mixed(self.embed, inputs)
+        stream = row.expand(self.members, *row.shape)
+        for layer in self.layers:
+            stream = self.dropout(self.activation(layer(stream)))
+        return torch.as_tensor(self.head(stream).transpose(0, 1))
+
+    def embed(self, inputs: dict[str, Tensor]) -> Tensor:
+        """All columns' vectors side by side, ``(batch, features)``."""
         parts: list[Tensor] = []
         if self.numbers is not None:
             parts.append(self.numbers(inputs["numeric"]).flatten(1))
@@ -124,11 +133,7 @@ class TabularModel(nn.Module):
             parts.append(self.tokens(trimmed(inputs["tokens"])))
         if self.image is not None:
             parts.append(self.image(pixels(inputs["image"])))
-        row = torch.cat(parts, 1)
-        stream = row.expand(self.members, *row.shape)
-        for layer in self.layers:
-            stream = self.dropout(self.activation(layer(stream)))
-        return torch.as_tensor(self.head(stream).transpose(0, 1))
+        return torch.cat(parts, 1)
 
 
 class SharedLinear(nn.Module):

@@ -1,4 +1,4 @@
-"""Transformers: a decoder for language, an encoder for texts and series, and both together."""
+"""Transformers: a decoder for language, an encoder for texts and series, and both for sequences from sequences."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from goodfit.errors import ModelError
-from goodfit.models.attention import Layer, Parts, Places, Stack, may_look
+from goodfit.models.attention import Cache, Layer, Parts, Places, Stack, may_look
 from goodfit.models.layers import Dropout, norm, small_head, trimmed, words_of
+from goodfit.models.mixing import mixed
 from goodfit.models.weights import GeneratorFor, normal_
 from goodfit.technique import Chance, Count, technique
 from goodfit.types import InputSpec
@@ -25,12 +26,17 @@ Orders = Annotated[int, Field(ge=1, le=8)]
 class Transformer:
     """A transformer: a decoder for language (each position sees the past only), an encoder for text and series.
 
-    Layers are pre-norm: ``x + attention(norm(x))``, then ``x + feedforward(norm(x))``; a last norm before the head.
-    The last weights of each branch start at zero, so every layer starts as the identity and its inner weights first
-    move at the second step. No biases inside layers. A text's padding is never looked at, and its row is the mean
-    over the rest. Sources: Vaswani et al. (2017); rotary positions: Su et al. (2021); SwiGLU: Shazeer (2020), hidden
-    size 8/3 of the width; squared ReLU: So et al. (2021); RMS norm: Zhang and Sennrich (2019); zero branches:
-    Bachlechner et al. (2021).
+    Formula: in each layer ``x + attention(norm(x))``, then ``x + feedforward(norm(x))``; a last norm before the head.
+        Attention in each head of size d is ``softmax(Q K^T / sqrt(d)) V``; without the root the scores of large heads
+        have variance d, and softmax saturates.
+    Source: Vaswani et al. (2017); rotary positions: Su et al. (2021); SwiGLU: Shazeer (2020), hidden size 8/3 of the
+        width; squared ReLU: So et al. (2021); RMS norm: Zhang and Sennrich (2019); zero branches: Bachlechner et al.
+        (2021).
+    Ours: the last weights of each branch start at zero, so every layer starts as the identity and its inner weights
+        first move at the second step. No biases inside layers. A text's padding is never looked at, and its row is
+        the mean over the rest.
+    Helps: long reach at any distance, all positions at once. Hurts: little data, where it learns by heart; cost grows
+        with the square of the length.
 
     width: numbers per position; a multiple of heads, with rotary positions of 2 x heads. expand: hidden size of the
     feed-forward part, in widths (not used by swiglu). positions: ``learned`` ones reach to the length seen in the
@@ -93,11 +99,17 @@ class Transformer:
 class TransformerEncdec:
     """An encoder-decoder transformer: reads a source sequence, writes a target sequence.
 
-    Inputs are ``{"source": (batch, S), "target": (batch, T)}`` int64, 0 is padding; logits are ``(batch, T,
+    Inputs are ``{"source": (batch, S), "target": (batch, T)}`` int64, 0 is padding; logits are ``(batch, T, target
     vocabulary)``. In training the decoder sees the true target up to the token before the one it predicts (teacher
-    forcing): the model shifts ``target`` right itself, behind a learned start, so inputs and targets are the same
-    tokens. Source: Vaswani et al. (2017), with pre-norm layers; one embedding table serves source, target and head,
-    as in T5 (Raffel et al., 2020).
+    forcing): ``target`` is the answer shifted right by one place, behind a token that says "begin".
+
+    Formula: ``p(y_t | y_<t, x)``, for all t at once. Every layer of the decoder looks at its own past (causal mask) and
+        then at the whole source, never at the source's padding; attention as for ``transformer``.
+    Source: Vaswani et al. (2017); the target's embedding table is the head too: Press and Wolf (2017); teacher forcing:
+        Williams and Zipser (1989).
+    Ours: pre-norm layers whose branches start at zero, as in ``transformer``.
+    Helps: translation, rewriting, spelling out. Hurts: it is never shown its own mistakes in training (exposure bias),
+        so one wrong token can spoil the rest.
 
     Settings as for ``transformer``; ``depth`` layers on either side.
     """
@@ -112,9 +124,12 @@ class TransformerEncdec:
     dropout: Chance = 0.1
 
     def build(self, spec: InputSpec, outputs: int) -> nn.Module:
-        """The model for token sequences like ``spec``. Raises ModelError for any other kind."""
-        if spec.kind not in ("text", "language"):
-            raise ModelError(f"model 'transformer_encdec' takes pairs of token sequences, but the data is {spec.kind}")
+        """The model for pairs of token sequences like ``spec``. Raises ModelError for any other kind."""
+        if spec.kind != "sequence":
+            raise ModelError(
+                f"model 'transformer_encdec' takes pairs of sequences (task.kind = 'sequence'), but the data is "
+                f"{spec.kind}; leave model.name out"
+            )
         _check_heads(self.width, self.heads, self.positions)
 
         parts = Parts(self.width, self.heads, self.expand, self.feedforward, self.norm, self.dropout)
@@ -122,9 +137,9 @@ class TransformerEncdec:
         def stack(cross: bool) -> Stack:
             return Stack([Layer(parts, cross=cross) for _ in range(self.depth)], norm(self.norm, self.width))
 
-        places = [Places(self.width, self.heads, self.positions, length=spec.shape[0]) for _ in range(2)]
+        places = [Places(self.width, self.heads, self.positions, length=length) for length in spec.shape]
         return EncoderDecoder(
-            spec.vocabulary, outputs, stack(False), stack(True), places, width=self.width, dropout=self.dropout
+            spec.cardinalities, outputs, stack(False), stack(True), places, width=self.width, dropout=self.dropout
         )
 
 
@@ -188,8 +203,21 @@ class Decoder(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs: ``(batch, T)`` int64. Returns logits ``(batch, T, outputs)``; position t has seen tokens 0..t."""
-        stream, rotation = self.places(self.table(inputs))
-        states = self.stack(self.dropout(stream), causal=True, rotation=rotation)
+        return self._logits(self.table(inputs), start=0, cache=None)
+
+    def carry(self, inputs: Tensor, state: Cache | None) -> tuple[Tensor, Cache]:
+        """Logits of the tokens that come next, and the state behind them; see `goodfit.models.generate`."""
+        state = {"tokens": inputs[:, :0], "seen": 0, "layers": {}} if state is None else state
+        whole = torch.cat([state["tokens"], inputs], 1)
+        rows = self.table(whole)[:, whole.shape[1] - inputs.shape[1] :]
+        logits = self._logits(rows, start=state["seen"], cache=state["layers"])
+        reach = len(self.table.orders)
+        kept = whole[:, max(whole.shape[1] - reach, 0) :]
+        return logits, {**state, "tokens": kept, "seen": state["seen"] + inputs.shape[1]}
+
+    def _logits(self, rows: Tensor, *, start: int, cache: Cache | None) -> Tensor:
+        stream, rotation = self.places(rows, start=start)
+        states = self.stack(self.dropout(stream), causal=True, rotation=rotation, cache=cache)
         return F.linear(states, self.table.tokens.weight) if self.head is None else torch.as_tensor(self.head(states))
 
 
@@ -212,14 +240,17 @@ class Encoder(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs: tokens ``(batch, T)`` int64 or a series ``(batch, T, channels)``. Returns logits ``(batch,
         outputs)``."""
+        return torch.as_tensor(self.head(self.dropout(mixed(self.pooled, inputs))))
+
+    def pooled(self, inputs: Tensor) -> Tensor:
+        """The mean over positions, ``(batch, width)``."""
         words = not inputs.is_floating_point()
         inputs = trimmed(inputs[:, : self.length]) if words else inputs
         mask = may_look(inputs) if words else None
         stream, rotation = self.places(self.first(inputs))
         states = self.stack(self.dropout(stream), mask=mask, rotation=rotation)
         share = mask / mask.sum(1, keepdim=True) if mask is not None else None
-        pooled = states.mean(1) if share is None else (states * share[:, :, None]).sum(1)
-        return torch.as_tensor(self.head(self.dropout(pooled)))
+        return torch.as_tensor(states.mean(1) if share is None else (states * share[:, :, None]).sum(1))
 
 
 class EncoderDecoder(nn.Module):
@@ -227,7 +258,7 @@ class EncoderDecoder(nn.Module):
 
     def __init__(
         self,
-        vocabulary: int,
+        vocabularies: tuple[int, ...],
         outputs: int,
         encoder: Stack,
         decoder: Stack,
@@ -237,32 +268,54 @@ class EncoderDecoder(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.table = nn.Embedding(vocabulary, width)
-        self.start = nn.Parameter(torch.zeros(width))
+        self.source_table, self.target_table = (nn.Embedding(size, width) for size in vocabularies)
         self.source_places, self.target_places = places
         self.dropout = Dropout(dropout)
         self.encoder, self.decoder = encoder, decoder
-        self.head = None if outputs == vocabulary else nn.Linear(width, outputs)
+        self.head = None if outputs == vocabularies[1] else nn.Linear(width, outputs)
 
     def initialise(self, generator_for: GeneratorFor) -> None:
-        """The start is one more row of the table."""
-        normal_(self.start, 0.02, generator=generator_for("start"))
+        """A small head: the first loss is near ln C."""
         if self.head is not None:
             small_head(self.head, generator_for("head.weight"))
+        else:
+            normal_(self.target_table.weight, 0.02, generator=generator_for("target_table.weight"))
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """inputs: source ``(batch, S)`` and target ``(batch, T)`` int64. Returns logits ``(batch, T, outputs)``.
 
-        Position t has seen the whole source and target tokens 0..t-1.
+        Position t has seen the whole source and the tokens 0..t of ``target``, the first of which says "begin".
         """
-        source, target = inputs["source"], inputs["target"]
+        memory, mask = self._read(inputs["source"])
+        return self._write(inputs["target"], memory, mask=mask)
+
+    def carry(self, inputs: dict[str, Tensor], state: Cache | None) -> tuple[Tensor, Cache]:
+        """Logits of the target tokens that come next, and the state behind them; see `goodfit.models.generate`.
+
+        The source is read in the first call only.
+        """
+        target = inputs["target"]
+        if state is None:
+            memory, mask = self._read(inputs["source"])
+            state = {"memory": memory, "mask": mask, "seen": 0, "layers": {}}
+        start, cache = state["seen"], state["layers"]
+        logits = self._write(target, state["memory"], mask=state["mask"], start=start, cache=cache)
+        return logits, {**state, "seen": start + target.shape[1]}
+
+    def _read(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        source = trimmed(source)
         mask = may_look(source)
-        stream, rotation = self.source_places(self.table(source))
-        memory = self.encoder(self.dropout(stream), mask=mask, rotation=rotation)
-        start = self.start.to(stream.dtype).expand(len(target), 1, -1)
-        stream, rotation = self.target_places(torch.cat([start, self.table(target[:, :-1])], 1))
-        states = self.decoder(self.dropout(stream), memory, memory_mask=mask, causal=True, rotation=rotation)
-        return F.linear(states, self.table.weight) if self.head is None else torch.as_tensor(self.head(states))
+        stream, rotation = self.source_places(self.source_table(source))
+        return self.encoder(self.dropout(stream), mask=mask, rotation=rotation), mask
+
+    def _write(
+        self, target: Tensor, memory: Tensor, *, mask: Tensor, start: int = 0, cache: Cache | None = None
+    ) -> Tensor:
+        stream, rotation = self.target_places(self.target_table(target), start=start)
+        states = self.decoder(
+            self.dropout(stream), memory, memory_mask=mask, causal=True, rotation=rotation, cache=cache
+        )
+        return F.linear(states, self.target_table.weight) if self.head is None else torch.as_tensor(self.head(states))
 
 
 def _check_heads(width: int, heads: int, positions: str) -> None:

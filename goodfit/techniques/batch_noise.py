@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -18,10 +19,26 @@ from goodfit.types import Batch, InputSpec, Moment, Part
 def noisy(values: Tensor, index: Tensor, scale: Tensor | float, *, place: int) -> Tensor:
     """``values + scale * n``, n standard normal for each number, keyed by the sample.
 
-    values: ``(batch, ...)`` float. index: ``(batch,)``. scale: one number, or what broadcasts against one sample.
+    values: ``(batch, ...)`` float. index: ``(batch,)``. scale: one number, or what broadcasts against one sample; where
+    it ends before the last axis does, the rest stays.
     """
-    drawn = keyed.normal(place, index, values[0].numel()).reshape(values.shape)
-    return values + (scale * drawn).to(values.dtype)
+    if isinstance(scale, Tensor) and scale.shape[-1] < values.shape[-1]:
+        front = noisy(values[..., : scale.shape[-1]], index, scale, place=place)
+        return torch.cat([front, values[..., scale.shape[-1] :]], -1)
+    drawn = normal(place, index, values[0].numel()).reshape(values.shape)
+    return values + (drawn * scale).to(values.dtype)
+
+
+def normal(place: int, index: Tensor, draws: int) -> Tensor:
+    """Standard normal numbers, float32 ``(batch, draws)``, two from each 64 random bits.
+
+    Formula: ``sqrt(-2 ln u) cos(2 pi v)`` and ``... sin(2 pi v)`` (Box and Muller 1958), u and v of 32 bits each. A
+    quarter of the time of ``keyed.normal``, which draws twice for each number.
+    """
+    bits = keyed.bits(place, index, -(-draws // 2))
+    radius = ((bits >> 32).float() + (2.0**31 + 0.5)).mul_(2.0**-32).log_().mul_(-2.0).clamp_(min=0.0).sqrt_()
+    angle = (bits & 0xFFFFFFFF).float().mul_(2.0 * math.pi * 2.0**-32)
+    return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], 1)[:, :draws]
 
 
 @technique("batch")
@@ -54,7 +71,7 @@ class Noise:
         return "adds noise to numbers, and this table has no numeric column" if _numberless(spec) else ""
 
     def read(self, part: Part, spec: InputSpec, device: torch.device) -> Tensor:
-        """The deviation of each number of a sample: ``(columns,)``, ``(channels,)`` or the sample's shape; 0 stays."""
+        """The deviation of each number of a sample: ``(columns,)``, ``(measured channels,)`` or its shape; 0 stays."""
         inputs = some_of(part, device).inputs
         values = (inputs["numeric"] if isinstance(inputs, dict) else inputs).double()
         if spec.kind != "series":
@@ -62,8 +79,7 @@ class Noise:
         deviation = values.std((0, 1), correction=0)
         flags = ((values == 0) | (values == 1)).flatten(0, 1).all(0)
         deviation[flags] = 0.0
-        deviation[spec.numeric or len(deviation) :] = 0.0  # what follows the measured channels is the calendar
-        return deviation.float()
+        return deviation[: spec.numeric or len(deviation)].float()  # the calendar follows, and stays
 
     def __call__(self, batch: Batch, moment: Moment) -> Batch:
         """The batch with noisy numbers; their deviations count as 1."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
@@ -12,7 +12,7 @@ from torch.nn.utils import get_total_norm
 
 from goodfit.technique import Positive, technique
 
-WINDOW, ENOUGH = 512, 20
+WINDOW, ENOUGH, TOO_OFTEN = 512, 20, 0.5
 
 
 @technique("clip", name="clip")
@@ -25,13 +25,20 @@ class Clip:
         no bound before the 20th step.
     Source: Pascanu et al., 2013 (norm); Brock et al., 2021 (adaptive); the percentile: Godbole et al., 2023 (Deep
         Learning Tuning Playbook), Seetharaman et al., 2020 (AutoClip).
-    Ours: equal to ``torch.nn.utils.clip_grad_norm_`` and ``clip_grad_value_``; no number is fetched from the GPU.
-        Used together, ``value`` acts first, then ``adaptive``, then the norm. Gradients are unscaled before.
+    norm: the largest norm of the gradient of all parameters together.
+    value: the largest absolute value of any element.
+    adaptive: the largest norm of a unit's gradient, as a share of the norm of the unit's weights.
+    auto: a percentile, such as 90, of the norms seen so far; with ``norm`` too, the smaller of both bounds.
+    Ours: equal to ``torch.nn.utils.clip_grad_norm_`` and ``clip_grad_value_``, and ``adaptive`` to timm's
+        ``adaptive_clip_grad``; no number is fetched from the GPU. Used together, ``value`` acts first, then
+        ``adaptive``, then the norm. Gradients are unscaled before. Steps in which anything was bounded are counted
+        (those of a loss scale that overflowed are not), and the share is in ``metrics.jsonl``, the results and the
+        report.
     Helps: recurrent nets, transformers, high learning rates. Hurts: a bound that acts on most steps is a smaller
-        learning rate in disguise (``goodfit`` counts the clipped steps and warns above one half); ``value`` turns the
-        gradient's direction.
+        learning rate in disguise: above one half of the steps there is a warning (with ``adaptive``: above one half of
+        the units); ``value`` turns the gradient's direction.
     Often wrong: "cap the gradient at a maximum value" and "clip the norm" are two things with two keys. Clipping is
-        no cure for vanishing gradients.
+        a remedy for exploding gradients and no cure for vanishing ones: it only ever makes gradients smaller.
     """
 
     norm: Positive | None = None
@@ -42,6 +49,8 @@ class Clip:
     def fresh(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
         """The state at the start: observed norms, how many steps there were and how many were clipped."""
         state = {name: torch.zeros((), dtype=torch.int64, device=device) for name in ("seen", "clipped")}
+        if self.adaptive is not None:
+            state["units"] = torch.zeros((), device=device)
         if self.auto is not None:
             state["norms"] = torch.full((WINDOW,), torch.nan, device=device)
         return state
@@ -60,11 +69,16 @@ class Clip:
         if not grads:
             return None
         total = get_total_norm(grads, foreach=True)
+        clipped: Tensor | bool = False
         if self.value is not None:
+            clipped = get_total_norm(grads, float("inf"), foreach=True) > self.value
             torch._foreach_clamp_min_(grads, -self.value)
             torch._foreach_clamp_max_(grads, self.value)
         if self.adaptive is not None:
-            adaptive_clip_(owners, self.adaptive)
+            share = adaptive_clip_(owners, self.adaptive)
+            clipped = clipped | (share > 0)
+            if state is not None:
+                state["units"] += torch.where(total.isfinite(), share, 0.0)
         bound: Tensor | float | None = self.norm
         if self.auto is not None:
             if state is None:
@@ -73,12 +87,40 @@ class Clip:
             bound = found if self.norm is None else found.clamp(max=self.norm)
         if bound is not None:
             changed = self.value is not None or self.adaptive is not None
-            scale_to_norm_(grads, bound, get_total_norm(grads, foreach=True) if changed else total)
+            now = get_total_norm(grads, foreach=True) if changed else total
+            clipped = clipped | (now > bound)
+            scale_to_norm_(grads, bound, now)
         if state is not None:
-            state["seen"] += 1
-            if bound is not None:
-                state["clipped"] += total > bound
+            # A norm that is not finite belongs to a step that is left out.
+            state["seen"] += total.isfinite()
+            state["clipped"] += clipped & total.isfinite()
         return total
+
+    def counts(self, state: Mapping[str, Tensor]) -> dict[str, float]:
+        """How often the gradient was bounded: ``steps``, ``clipped`` ones, their ``share``; empty without any bound.
+
+        With ``adaptive`` also ``units``, the mean share of units that were bounded in a step. Reads the device.
+        """
+        steps = int(state.get("seen", torch.zeros(())))
+        if not steps:
+            return {}
+        clipped = int(state["clipped"])
+        found = {"steps": steps, "clipped": clipped, "share": clipped / steps}
+        return found | ({"units": float(state["units"]) / steps} if "units" in state else {})
+
+    def warning(self, counts: Mapping[str, float]) -> str:
+        """What to say where a bound acted more often than it should; an empty text where it did not."""
+        if not counts:
+            return ""
+        alone = self.adaptive is not None and self.norm is None and self.value is None and self.auto is None
+        share, what = (counts["units"], "units") if alone else (counts["share"], "steps")
+        if share <= TOO_OFTEN:
+            return ""
+        key = next(k for k in ("norm", "auto", "value", "adaptive") if getattr(self, k) is not None)
+        return (
+            f"clip.{key} = {getattr(self, key):g} bounded the gradient in {100 * share:.0f} % of the {what}: that is a "
+            "smaller learning rate in disguise. Try a larger bound, clip.auto = 90, or a smaller optimizer.lr"
+        )
 
 
 ALL = (Clip,)
@@ -91,8 +133,11 @@ def scale_to_norm_(grads: Sequence[Tensor], bound: Tensor | float, total: Tensor
 
 
 @torch.no_grad()
-def adaptive_clip_(parameters: Sequence[Tensor], ratio: float, *, eps: float = 1e-3) -> None:
-    """Scale each unit's gradient in place to at most ``ratio`` times its weight's norm (at least ``eps``)."""
+def adaptive_clip_(parameters: Sequence[Tensor], ratio: float, *, eps: float = 1e-3) -> Tensor:
+    """Scale each unit's gradient in place to at most ``ratio`` times its weight's norm (at least ``eps``).
+
+    Returns the share of units that were bounded, a scalar on their device.
+    """
     owners = [p for p in parameters if p.grad is not None]
     grads = [p.grad for p in owners if p.grad is not None]
     bounds = [_unit_norm(p) for p in owners]
@@ -103,6 +148,7 @@ def adaptive_clip_(parameters: Sequence[Tensor], ratio: float, *, eps: float = 1
     torch._foreach_div_(bounds, norms)
     torch._foreach_clamp_max_(bounds, 1.0)
     torch._foreach_mul_(grads, bounds)
+    return (torch.cat([one.flatten() for one in bounds]) < 1).float().mean()
 
 
 def _unit_norm(weight: Tensor) -> Tensor:

@@ -15,10 +15,10 @@ class FilterMuon(Optimizer):
     """Momentum made orthogonal over ``(filters, channels x height x width)``.
 
     Formula: ``B <- momentum B + (1 - momentum) g``; O = Newton-Schulz steps towards ``U V^T`` of B (with Nesterov of
-    ``(1 - momentum) g + momentum B``); ``w <- w - lr weight_decay w - lr sqrt(max(1, rows / columns)) O``. With
-    ``fixed_norm`` the weights are first brought to norm ``sqrt(filters)``, which a batch norm behind them makes free
-    of effect
-    on the outputs and which keeps the relative step equal to lr throughout.
+    ``(1 - momentum) g + momentum B``); ``w <- w - lr weight_decay w - lr a O``, a = ``sqrt(max(1, rows / columns))``
+    for ``adjust = "original"`` and ``0.2 sqrt(max(rows, columns))`` for ``"match_rms_adamw"``. With ``fixed_norm`` the
+    weights are first brought to norm ``sqrt(filters)``, which a batch norm behind them makes free of effect on the
+    outputs and which keeps the relative step equal to lr throughout.
     Source: Jordan et al., 2024; the fixed norm: Jordan, airbench, 2024.
 
     Order of columns does not matter to ``U V^T``, so they are taken in memory order and channels-last filters are
@@ -34,10 +34,11 @@ class FilterMuon(Optimizer):
         nesterov: bool,
         steps: int,
         fixed_norm: bool,
+        adjust: str = "original",
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": 0.0}
         super().__init__(groups, defaults)
-        self.nesterov, self.steps, self.fixed_norm = nesterov, steps, fixed_norm
+        self.nesterov, self.steps, self.fixed_norm, self.adjust = nesterov, steps, fixed_norm, adjust
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -55,9 +56,17 @@ class FilterMuon(Optimizer):
                     weight.mul_(math.sqrt(len(weight)) / weight.norm())
                 elif group["weight_decay"]:
                     weight.mul_(1 - group["lr"] * group["weight_decay"])
-                columns = weight[0].numel()
-                rate = group["lr"] * math.sqrt(max(1.0, len(weight) / columns))
-                weight.add_(orthogonal(update, steps=self.steps), alpha=-rate)
+                scale = step_scale(len(weight), weight[0].numel(), self.adjust)
+                weight.add_(orthogonal(update, steps=self.steps), alpha=-group["lr"] * scale)
+
+
+def step_scale(rows: int, columns: int, adjust: str) -> float:
+    """What an orthogonal step of a matrix is multiplied by.
+
+    >>> step_scale(8, 2, "original"), step_scale(2, 100, "match_rms_adamw")
+    (2.0, 2.0)
+    """
+    return math.sqrt(max(1.0, rows / columns)) if adjust == "original" else 0.2 * math.sqrt(max(rows, columns))
 
 
 def orthogonal(matrix: Tensor, *, steps: int = 5) -> Tensor:

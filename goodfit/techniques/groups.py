@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from torch import nn
 
+from goodfit.models.heads import head_names
+
 LrScaling = Literal["none", "linear", "sqrt"]
 
 
@@ -22,6 +24,7 @@ def grouped_parameters(
     layer_decay: float = 1.0,
     head_lr: float = 1.0,
     body_lr: float = 1.0,
+    by_layer: bool = False,
     split_matrices: bool = False,
 ) -> list[dict[str, Any]]:
     """The model's trainable parameters in groups for an optimizer; frozen parameters are left out.
@@ -30,7 +33,7 @@ def grouped_parameters(
     ``body_lr`` for the rest, times what the model's own ``lr_scale()`` says: a dict from name patterns such as
     ``"*.norm.bias"`` to factors, of which the first that fits counts. Norms, biases and other vectors get no weight
     decay unless ``decay_norms_and_biases``; nor do embeddings unless ``decay_embeddings``, nor the names in the
-    model's ``no_weight_decay()``.
+    model's ``no_weight_decay()``. by_layer: no group holds parameters of several layers, or of the head and others.
 
     Each group holds ``params``, ``param_names``, ``lr``, ``base_lr`` (what schedules multiply), ``weight_decay``;
     with ``split_matrices`` also ``matrix``: 2 for hidden matrices, 4 for filters of 2-d convolutions (neither
@@ -44,7 +47,7 @@ def grouped_parameters(
     scales = model.lr_scale() if callable(getattr(model, "lr_scale", None)) else {}  # type: ignore[operator]
     above = {name: depth for depth, names in enumerate(reversed(layers(model))) for name in names}
 
-    found: dict[tuple[float, float, int], dict[str, Any]] = {}
+    found: dict[tuple[float, float, int, int], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -53,15 +56,18 @@ def grouped_parameters(
         decay = 0.0 if name in plain else weight_decay
         hidden = split_matrices and not (name in heads or name in embeddings or name in plain)
         matrix = parameter.dim() if hidden and parameter.dim() in (2, 4) else 0
+        layer = above[name] + 1 if by_layer and name not in heads else 0
         group = found.setdefault(
-            (scale, decay, matrix),
+            (scale, decay, matrix, layer),
             {"params": [], "param_names": [], "lr": lr * scale, "base_lr": lr * scale, "weight_decay": decay},
         )
         if split_matrices:
             group["matrix"] = matrix
         group["params"].append(parameter)
         group["param_names"].append(name)
-    return list(found.values())
+    groups = list(found.values())
+    # The first group's rate is the one that is shown: the head's, where the layers below it have smaller ones.
+    return groups if body_lr == 1.0 else sorted(groups, key=lambda group: -float(group["base_lr"]))
 
 
 def head(model: nn.Module) -> list[str]:
@@ -69,15 +75,7 @@ def head(model: nn.Module) -> list[str]:
 
     The attribute ``head``, or what ``get_classifier()`` returns (timm), or the last module that owns parameters.
     """
-    part: object = getattr(model, "head", None)
-    if not _owns(part) and callable(getattr(model, "get_classifier", None)):
-        part = model.get_classifier()  # type: ignore[operator]
-    if not _owns(part):
-        part = next((m for m in reversed(list(model.modules())) if any(True for _ in m.parameters(False))), None)
-    if not isinstance(part, nn.Module):
-        return []
-    owned = {id(p) for p in part.parameters()}
-    return [name for name, p in model.named_parameters() if id(p) in owned]
+    return head_names(model)
 
 
 def layers(model: nn.Module) -> list[list[str]]:
@@ -122,10 +120,6 @@ def _block(name: str) -> str:
     parts = name.split(".")
     number = next((i for i, part in enumerate(parts) if part.isdigit()), -1)
     return ".".join(parts[: number + 1])
-
-
-def _owns(part: object) -> bool:
-    return isinstance(part, nn.Module) and any(True for _ in part.parameters())
 
 
 def _embeddings(model: nn.Module) -> set[str]:

@@ -22,12 +22,16 @@ from goodfit.technique import Positive, technique
 
 @technique("init", name="xavier_uniform")
 class XavierUniform:
-    """Uniform weights whose variance balances the forward and the backward pass.
+    """Uniform weights whose variance balances the forward and the backward pass. Also called Glorot's.
 
     Formula: ``U(-a, a)`` with ``a = gain * sqrt(6 / (fan_in + fan_out))``; standard deviation ``gain * sqrt(2 /
-    (fan_in + fan_out))``. Source: Glorot and Bengio (2010), who call it normalised initialisation. When it helps:
-    tanh and sigmoid. When it hurts: deep ReLU networks, whose activations shrink by sqrt(2) per layer; use
-    ``he_normal``. Some texts write N(0, 1 / fan_in) under this name; that is ``lecun_normal`` here.
+        (fan_in + fan_out))``.
+    Source: Glorot and Bengio (2010), who call it normalised initialisation.
+    Often wrong: some texts write N(0, 1 / fan_in) under this name, which is ``lecun_normal`` here; and PyTorch's own
+        default for Linear is neither: U(-a, a) with a = 1 / sqrt(fan_in), standard deviation 0.577 / sqrt(fan_in), a
+        third of LeCun's variance (``init.name = "keep"`` keeps it).
+    Helps: tanh and sigmoid. Hurts: deep ReLU networks, whose activations shrink by sqrt(2) per layer; use
+        ``he_normal``.
     """
 
     gain: Positive = 1.0
@@ -39,9 +43,11 @@ class XavierUniform:
 
 @technique("init", name="xavier_normal")
 class XavierNormal:
-    """Normal weights whose variance balances the forward and the backward pass.
+    """Normal weights whose variance balances the forward and the backward pass. Also called Glorot's.
 
-    Formula: ``N(0, s^2)`` with ``s = gain * sqrt(2 / (fan_in + fan_out))``. Source: Glorot and Bengio (2010).
+    Formula: ``N(0, s^2)`` with ``s = gain * sqrt(2 / (fan_in + fan_out))``.
+    Source: Glorot and Bengio (2010).
+    Helps: tanh and sigmoid. Hurts: deep ReLU networks, as ``xavier_uniform`` does.
     """
 
     gain: Positive = 1.0
@@ -53,12 +59,13 @@ class XavierNormal:
 
 @technique("init", name="he_normal")
 class HeNormal:
-    """Normal weights that keep the mean square of activations at one through any depth.
+    """Normal weights that keep the mean square of activations at one through any depth. Also called Kaiming's.
 
-    Formula: ``N(0, s^2)`` with ``s = g / sqrt(fan_in)``; g = sqrt(2) for ReLU. Source: He et al. (2015), also called
-    Kaiming. How ours differs: g is 1 / sqrt(E[f(z)^2]) for the activation f in use, which is He's own argument; for
-    ReLU it is the same. Where f is
-    not homogeneous (GELU, SiLU, tanh) the scale holds near one only, and drifts over tens of layers without norms.
+    Formula: ``N(0, s^2)`` with ``s = g / sqrt(fan_in)``; g = sqrt(2) for ReLU.
+    Source: He et al. (2015).
+    Ours: g is 1 / sqrt(E[f(z)^2]) for the activation f in use, which is He's own argument; for ReLU it is the same.
+    Helps: ReLU and its relatives. Hurts: where f is not homogeneous (GELU, SiLU, tanh) the scale holds near one only,
+        and drifts over tens of layers without norms.
     """
 
     def __call__(self, model: nn.Module, *, activation: str, seed: int) -> None:
@@ -68,9 +75,12 @@ class HeNormal:
 
 @technique("init", name="he_uniform")
 class HeUniform:
-    """Uniform weights that keep the mean square of activations at one through any depth.
+    """Uniform weights that keep the mean square of activations at one through any depth. Also called Kaiming's.
 
-    Formula: ``U(-a, a)`` with ``a = g * sqrt(3 / fan_in)``; g = sqrt(2) for ReLU. Source: He et al. (2015).
+    Formula: ``U(-a, a)`` with ``a = g * sqrt(3 / fan_in)``; g = sqrt(2) for ReLU.
+    Source: He et al. (2015).
+    Ours: g fits the activation, as in ``he_normal``.
+    Helps: ReLU and its relatives; no weight is far out. Hurts: as ``he_normal``.
     """
 
     def __call__(self, model: nn.Module, *, activation: str, seed: int) -> None:
@@ -83,7 +93,9 @@ class HeUniform:
 class LecunNormal:
     """Normal weights that keep the variance of sums at one.
 
-    Formula: ``N(0, 1 / fan_in)``. Source: LeCun et al. (1998). When it helps: SELU, linear layers after a norm.
+    Formula: ``N(0, 1 / fan_in)``.
+    Source: LeCun et al. (1998).
+    Helps: SELU, linear layers after a norm. Hurts: deep ReLU networks, whose mean square halves with each layer.
     """
 
     def __call__(self, model: nn.Module, *, activation: str, seed: int) -> None:
@@ -96,7 +108,11 @@ class Orthogonal:
     """Weights whose rows (or columns, whichever are fewer) are orthogonal, so that lengths are kept exactly.
 
     Formula: Q of the QR decomposition of a normal matrix, signs made uniform by the diagonal of R, times the
-    activation's gain. Source: Saxe et al. (2014). A convolution is seen as the matrix ``(outputs, inputs * kernel)``.
+        activation's gain.
+    Source: Saxe et al. (2014).
+    Ours: a convolution is seen as the matrix ``(outputs, inputs * kernel)``.
+    Helps: recurrent weights and very deep nets without norms. Hurts: a QR decomposition per weight, seconds for layers
+        thousands wide.
     """
 
     def __call__(self, model: nn.Module, *, activation: str, seed: int) -> None:
@@ -113,8 +129,12 @@ class Orthogonal:
 class Zeros:
     """All weights zero: right for a model without hidden layers, refused for any other.
 
-    Units of a hidden layer that start equal receive equal gradients and stay equal for ever; with zeros they receive
-    none.
+    Formula: ``W = 0``.
+    Source: Goodfellow, Bengio and Courville (2016), section 8.4, on why symmetry must be broken.
+    Ours: units of a hidden layer that start equal receive equal gradients and stay equal for ever; with zeros they
+        receive none. So a model with a hidden layer is refused; pre-flight looks for equal units in any model (rule
+        ``equal-units``).
+    Helps: linear models, whose loss is convex: they begin at ln C exactly. Hurts: everything else.
     """
 
     def __call__(self, model: nn.Module, *, activation: str, seed: int) -> None:
@@ -134,7 +154,14 @@ class Zeros:
 
 @technique("init", name="keep")
 class Keep:
-    """Leave the weights as the model's maker set them: for pretrained models and your own modules."""
+    """Leave the weights as the model's maker set them: for pretrained models and your own modules.
+
+    Formula: layers of PyTorch that nobody filled have its own default, ``U(-a, a)`` with ``a = 1 / sqrt(fan_in)`` for
+        weights and biases (written there as Kaiming's uniform with a slope of sqrt(5)): standard deviation
+        0.577 / sqrt(fan_in).
+    Source: PyTorch's ``nn.Linear``.
+    Helps: pretrained weights. Hurts: deep ReLU networks without norms, whose mean square falls to a sixth per layer.
+    """
 
     def __call__(self, model: nn.Module, *, activation: str, seed: int) -> None:
         """Do nothing."""
@@ -144,11 +171,14 @@ class Keep:
 class Auto:
     """Weights that fit the activation, and the model's own rules after that.
 
-    Hidden layers: ``he_normal`` with the activation's own gain (``xavier_uniform`` for tanh and sigmoid); biases 0;
-    norms 1 and 0; embeddings N(0, 0.02); recurrent layers Xavier inputs, orthogonal memory and forget bias 1. Then
-    the model's ``initialise``: zero-initialised last norms of residual branches, small heads so that the first loss
-    is near ln C, and whatever else its page says. A model without ``initialise`` (your own, ``timm:``, ``hf:``) keeps
-    its weights.
+    Formula: hidden layers ``he_normal`` with the activation's own gain (``xavier_uniform`` for tanh and sigmoid);
+        biases 0; norms 1 and 0; embeddings N(0, 0.02); recurrent layers Xavier inputs, orthogonal memory and forget
+        bias 1. Then the model's ``initialise``: last norms or layers of residual branches at zero, so that every block
+        starts as the identity; small heads, so that the first loss is near ln C; and whatever else its page says.
+    Source: He et al. (2015); Glorot and Bengio (2010); Goyal et al. (2017) for the zero branches.
+    Ours: a model without ``initialise`` (``timm:``, ``hf:``) and a module of your own keep their weights; any other
+        name here fills those too.
+    Helps: nearly always. Hurts: comparisons with code that starts elsewhere; name its formula then.
     """
 
     def __call__(self, model: nn.Module, *, activation: str, seed: int) -> None:

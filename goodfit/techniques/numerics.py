@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -20,15 +19,24 @@ class Numerics:
 
     Formula: weights, optimizer state and losses stay in float32 ("master weights"); with ``bf16`` or ``fp16`` matrix
         products and convolutions run in 16 bits under autocast. fp16 has a range of 6e-8 to 65504, so gradients are
-        multiplied by a loss scale first and divided by it before clipping; overflowing steps are left out and counted.
+        multiplied by a loss scale first and divided by it before clipping; a step that overflows is left out, counted,
+        and halves the scale, which doubles after 2,000 steps without one.
+    precision: ``fp32``, ``bf16`` or ``fp16``; ``auto`` takes bf16 only where it was measured to be faster, never fp16.
+    memory_format: ``channels_last`` stores images as (batch, height, width, channels), which convolutions prefer.
+    compile: ``torch.compile``, worth its start-up time in long runs.
+    threads: of the CPU; as many as PyTorch takes by itself unless given.
+    deterministic: repeatable algorithms where PyTorch has them, no choice left to a stopwatch, and a certificate in
+        the run folder (``determinism.json``) and the report: what repeats bit for bit on this device, tried on two
+        steps made twice, and each operation that ran and cannot be made to. On a CPU runs repeat without it too, with
+        the same number of threads.
     Source: Micikevicius et al., 2018 (mixed precision).
-    Ours: ``auto`` takes bf16 only where it was measured to be faster; fp16 on a CPU is refused. ``memory_format``
-        ``channels_last`` stores images as (batch, height, width, channels), which convolutions prefer. ``compile`` is
-        ``torch.compile``, worth its start-up time in long runs. ``deterministic`` asks PyTorch for algorithms that
-        give the same bits each time; runs on one machine with the same threads repeat exactly on CPU without it.
+    Ours: fp16 on a CPU, and bf16 on a GPU without it, are refused before training.
+    sync_batchnorm: in several processes (``goodfit explain distributed``) batch norms take their statistics
+        from the whole batch.
     Helps: speed and memory. Hurts: bf16 has 8 bits of precision: sums over long axes and tiny updates suffer, which
         is why weights are not held in it.
-    Often wrong: fp16 without loss scaling. ``torch.cuda.amp.autocast()`` is the old spelling.
+    Often wrong: fp16 without loss scaling, whose small gradients become zero: here the scaling is automatic, and bf16
+        needs none. ``torch.cuda.amp.autocast()`` is the old spelling of ``torch.autocast("cuda")``.
     """
 
     precision: Precision = "auto"
@@ -36,6 +44,7 @@ class Numerics:
     compile: bool | Literal["auto"] = "auto"
     threads: Count | None = None
     deterministic: bool = False
+    sync_batchnorm: bool = True
 
 
 ALL = (Numerics,)
@@ -52,6 +61,17 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     return torch.autocast(device.type, dtype=_TYPES[precision], cache_enabled=True)
 
 
+def scaled_step(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> bool:
+    """An update with gradients that ``scaler`` has unscaled; False where they overflowed and it was left out.
+
+    After an overflow the scale is halved, after 2,000 updates without one it is doubled.
+    """
+    before = scaler.get_scale()
+    scaler.step(optimizer)
+    scaler.update()
+    return scaler.get_scale() >= before
+
+
 def refusals(precision: Precision, device: torch.device) -> list[str]:
     """Why this precision cannot be used on this device, each reason with what to do; empty where it can."""
     if precision == "fp16" and device.type == "cpu":
@@ -66,26 +86,6 @@ def candidates(device: torch.device) -> tuple[Precision, ...]:
     if device.type == "cpu":
         return ("fp32", "bf16") if _bf16_on_cpu() else ("fp32",)
     return ("fp32", "bf16") if not refusals("bf16", device) else ("fp32",)
-
-
-@contextlib.contextmanager
-def determinism(wanted: bool) -> Iterator[None]:
-    """Ask PyTorch for repeatable algorithms inside, and put its settings back afterwards.
-
-    Operations that have no such algorithm warn and run; the warning names them.
-    """
-    if not wanted:
-        yield
-        return
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    benchmark = torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.backends.cudnn.benchmark = benchmark
 
 
 def _bf16_on_cpu() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -24,12 +24,23 @@ Factor = Annotated[float, Field(gt=0, le=1)]
 class Shared:
     """The settings that every optimizer has.
 
-    Keys: ``lr``, the rate that the schedule multiplies; ``weight_decay``, not on norms, biases and other vectors unless
-        ``decay_norms_and_biases``, nor on embeddings if ``decay_embeddings = false``; ``lr_scaling`` none, ``linear``
-        or ``sqrt``: the rate is for ``base_batch`` samples and follows ``batch_size`` by that rule; ``layer_decay``:
-        each layer learns at that share of the rate of the one above it; ``head_lr``: a factor for the head.
+    lr: the learning rate that the schedule multiplies.
+    weight_decay: what pulls weights to zero; how, each optimizer's formula says. The plan prints what it does in a
+        step and in how many steps it alone halves a weight.
+    lr_scaling: ``none``, ``linear`` or ``sqrt``: the rate is for ``base_batch`` samples and follows ``batch_size`` by
+        that rule; the plan prints the resulting number.
+    base_batch: the batch size that ``lr`` was found for; without ``lr_scaling`` it does nothing.
+    layer_decay: each layer learns at that share of the rate of the one above it.
+    head_lr: a factor on the learning rate of the head.
+    decay_norms_and_biases: whether norms, biases and other vectors decay too.
+    decay_embeddings: whether embeddings decay; ``false`` is the custom of many language models.
+    Ours: ``batch_size = "full"`` makes it batch gradient descent, ``1`` descends after every single sample, anything
+        between is mini-batch descent; all in the same loop. ``[phase.2]`` goes on with another optimizer later.
     Often wrong: which rule for the batch size is disputed (linear for SGD: Goyal et al., 2017; square root for the Adam
-        family: Malladi et al., 2022), so the default is none.
+        family: Malladi et al., 2022; texts advise either for everything), so the default is none and a rule is asked
+        for by name. ``w <- w (1 - weight_decay)`` without the learning rate is no rule of any optimizer here: at lr 0.1
+        it decays 10 times faster than PyTorch's ``weight_decay`` and 5 times faster than a penalty
+        ``weight_decay |w|²`` in the loss, whose gradient has a factor 2.
     """
 
     lr: NotNegative
@@ -48,12 +59,18 @@ class Sgd(Shared):
 
     Formula: ``v <- momentum v + (1 - dampening) (g + weight_decay w)``, ``w <- w - lr v``; Nesterov: ``w <- w - lr (g +
         momentum v)``.
+    momentum: the share of the last velocity that is kept; 0.9 adds up about 10 gradients.
+    dampening: what is taken off a new gradient's share; 0 in nearly all recipes.
+    nesterov: look ahead along the velocity.
     Source: Robbins and Monro, 1951; Polyak, 1964; Nesterov, 1983; in this form Sutskever et al., 2013.
-    Ours: ``torch.optim.SGD``. ``batch_size`` makes it batch, mini-batch or single-sample descent.
+    Ours: ``torch.optim.SGD``. ``batch_size`` makes it batch, mini-batch or single-sample descent. Nesterov's form is
+        used where there is momentum and no dampening, else it is left out.
     Helps: convolutional nets with batch norm, with a tuned rate. Hurts: transformers; badly scaled inputs.
     Often wrong: with the other form, ``v <- b v + (1 - b) g`` (here ``dampening = b``), the same lr makes steps
         1 / (1 - b) times smaller: 10 times at 0.9, 100 times at 0.99. Convert the rate along with the form:
-        lr of this form = (1 - b) times lr of that form.
+        lr of this form = (1 - b) times lr of that form (``lr_from_mean_form``). Where a rate comes from says which
+        form it is for: PyTorch's is this one; Keras folds the rate into v, which is the same at a constant rate;
+        fastai's momentum is a mean with ``dampening``.
     """
 
     lr: NotNegative = 0.1
@@ -82,6 +99,9 @@ class Adam(Shared):
 
     Formula: ``m <- b1 m + (1 - b1) g``, ``v <- b2 v + (1 - b2) g²``,
         ``w <- w - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)``; weight decay adds ``weight_decay w`` to g.
+    beta1: memory of the mean gradient; 0.9 is about 10 steps.
+    beta2: memory of its square; 0.999 is about 1,000 steps.
+    eps: keeps the division from growing without bound; larger values make it more like SGD.
     Source: Kingma and Ba, 2015. Ours: ``torch.optim.Adam``.
     Helps: transformers, tables, anything badly scaled. Hurts: ``weight_decay`` here is L2 in the gradient, which
         Adam divides away; use ``adamw``. Said to generalise slightly worse than SGD: measure on your data, with both
@@ -109,6 +129,9 @@ class Adamw(Shared):
     """Adam with weight decay as a step of its own; the default for transformers and tables.
 
     Formula: ``w <- w - lr weight_decay w``, then Adam's step.
+    beta1: memory of the mean gradient; 0.9 is about 10 steps.
+    beta2: memory of its square; 0.999 is about 1,000 steps.
+    eps: keeps the division from growing without bound; larger values make it more like SGD.
     Source: Loshchilov and Hutter, 2019. Ours: ``torch.optim.AdamW``; no decay on norms, biases and other vectors.
     Helps: nearly everywhere. Hurts: nothing in particular.
     Often wrong: the decay is said to be independent of the learning rate; here and in PyTorch each step multiplies by
@@ -135,6 +158,9 @@ class Nadamw(Shared):
     """AdamW with Nesterov's look-ahead; the default where nothing is known about the task.
 
     Formula: ``w <- w - lr weight_decay w``, then Adam's step with ``b1 m + (1 - b1) g`` in place of m.
+    beta1: memory of the mean gradient; 0.9 is about 10 steps.
+    beta2: memory of its square; 0.999 is about 1,000 steps.
+    eps: keeps the division from growing without bound; larger values make it more like SGD.
     Source: Dozat, 2016; this form and its default values: the single setting that trained all eight workloads of the
         AlgoPerf benchmark (Dahl et al., 2023).
     Ours: the fused kernel of ``torch.optim.AdamW`` applied to the mean that has seen the gradient twice, which is the
@@ -161,7 +187,10 @@ class Nadamw(Shared):
 class Rmsprop(Shared):
     """A step divided by the running size of the gradient.
 
-    Formula: ``v <- alpha v + (1 - alpha) g²``, ``w <- w - lr g / (sqrt(v) + eps)``, with momentum on top where asked.
+    Formula: ``v <- alpha v + (1 - alpha) g²``, ``b <- momentum b + g / (sqrt(v) + eps)``, ``w <- w - lr b``.
+    alpha: memory of the squared gradient.
+    momentum: on top of the scaled step.
+    eps: keeps the division from growing without bound; larger values make it more like SGD.
     Source: Hinton's lecture 6e, 2012. Ours: ``torch.optim.RMSprop``; weight decay is L2 in the gradient.
     Helps: some recurrent nets and reinforcement learning. Hurts: no bias correction: the first steps are
         1 / sqrt(1 - alpha) = 10 times too long; warm up.
@@ -184,8 +213,12 @@ class Lamb(Shared):
     """Adam whose step for each layer is as long as a share of the layer's weights: for very large batches.
 
     Formula: ``r`` = Adam's direction + ``weight_decay w``; ``w <- w - lr (|w| / |r|) r`` per parameter.
+    beta1: memory of the mean gradient; 0.9 is about 10 steps.
+    beta2: memory of its square; 0.999 is about 1,000 steps.
+    eps: keeps the division from growing without bound; larger values make it more like SGD.
     Source: You et al., 2020. Ours: ``timm.optim.Lamb`` (needs the extra ``timm``), with its bound of 1 on the global
-        gradient norm off, since ``clip`` does that.
+        gradient norm off, since ``clip`` does that. Parameters without weight decay (norms, biases) take plain Adam
+        steps, as there.
     Helps: batches of thousands. Hurts: nothing is gained at usual batch sizes.
     """
 
@@ -209,12 +242,15 @@ class Muon(Shared):
         Nesterov: of ``(1 - momentum) g + momentum B``), ``w <- w - lr weight_decay w - lr a O``; a is
         ``sqrt(max(1, rows / columns))`` for ``original`` and ``0.2 sqrt(max(rows, columns))`` for ``match_rms_adamw``.
         Norms, biases, embeddings and the head take AdamW or SGD at ``rest_lr``.
+    momentum, nesterov: of the mean gradient that is made orthogonal.
+    adjust: which a; ``match_rms_adamw`` lets rates found for AdamW be used.
+    steps: of the iteration; 5 is enough.
+    fixed_norm: for filters with a batch norm behind them, see below.
+    rest: the rule for all other parameters, with ``rest_lr``, ``rest_momentum`` (sgd) and ``rest_weight_decay``.
     Source: Jordan et al., 2024; Liu et al., 2025 (the second a).
     Ours: ``torch.optim.Muon`` for matrices of two dimensions, ``goodfit.techniques.filters.FilterMuon`` for the
-        filters of
-        convolutions, one optimizer with one state for all rules. ``fixed_norm`` (filters with a batch norm behind
-        them) brings
-        each filter bank to norm ``sqrt(filters)`` before its step, in place of weight decay.
+        filters of convolutions, one optimizer with one state for all rules. ``fixed_norm`` (filters with a batch norm
+        behind them) brings each filter bank to norm ``sqrt(filters)`` before its step, in place of weight decay.
     Helps: transformers; its lead over AdamW shrinks with size (1.4 times at 0.1 B, 1.1 at 1.2 B parameters). Hurts:
         embeddings and heads, which is why they are left out; a step costs a few matrix products.
     """
@@ -259,6 +295,7 @@ class Muon(Shared):
                     momentum=self.momentum,
                     nesterov=self.nesterov,
                     steps=self.steps,
+                    adjust=self.adjust,
                     fixed_norm=self.fixed_norm,
                 )
             )
@@ -283,12 +320,18 @@ class Muon(Shared):
 class ScheduleFree(Shared):
     """AdamW that averages its own path instead of lowering the learning rate: no length of the run needed.
 
-    Formula: gradients at ``y = (1 - beta1) z + beta1 x``, AdamW steps on z, and x the running mean of z, which is what
-        predicts.
+    Formula: gradients g at ``y = (1 - beta1) z + beta1 x``; ``v <- b2 v + (1 - b2) g²``;
+        ``z <- z - lr (g / (sqrt(v / (1 - b2^t)) + eps) + weight_decay y)``; ``x <- x + c (z - x)`` with ``c`` = this
+        step's share ``lr_max² / sum lr_max²``, so that x is the mean of z; x is what predicts.
+    beta1: how far gradients are taken from z towards the mean x; it acts as momentum.
+    beta2: memory of its square; 0.999 is about 1,000 steps.
+    eps: keeps the division from growing without bound; larger values make it more like SGD.
     Source: Defazio et al., 2024. Ours: ``schedulefree.AdamWScheduleFree`` (needs the extra ``schedulefree``); use it
         with ``schedule = "constant"`` and a warm-up, and without ``average``. ``set_mode`` changes between y and x.
     Helps: open-ended runs. Hurts: batch-norm statistics belong to y; estimate them anew at x before evaluating.
     """
+
+    excludes: ClassVar[tuple[str, ...]] = ("schedule.one_cycle", "average.ema", "average.swa", "average.lawa")
 
     lr: NotNegative = 2.5e-3
     weight_decay: NotNegative = 0.01
@@ -309,6 +352,11 @@ ALL = (Sgd, Adam, Adamw, Nadamw, Rmsprop, Lamb, Muon, ScheduleFree)
 
 class LookaheadAdamw(torch.optim.AdamW):
     """NAdamW by AdamW's kernel: it moves m towards g once more, which is the look-ahead; afterwards m is put back."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        # Overflows of fp16 must be skipped before the mean is touched, not inside the fused kernel.
+        self._step_supports_amp_scaling = False
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -345,11 +393,12 @@ def parameter_groups(
     batch_size: int,
     body_lr: float = 1.0,
     layer_decay: float | None = None,
+    by_layer: bool = False,
 ) -> Groups:
     """The model's trainable parameters as this optimizer wants them, with learning rates for this batch size.
 
-    body_lr, layer_decay: what the transfer technique asks for, ``transfer.rates()``; ``layer_decay`` takes the place of
-    the optimizer's own. Each group has a ``base_lr``, which the schedule multiplies.
+    body_lr, layer_decay, by_layer: what the transfer technique asks for, ``transfer.rates()``; ``layer_decay`` takes
+    the place of the optimizer's own. Each group has a ``base_lr``, which the schedule multiplies.
     """
     lr, _ = scaled_lr(optimizer.lr, batch_size, optimizer.base_batch, optimizer.lr_scaling)
     return grouped_parameters(
@@ -361,8 +410,18 @@ def parameter_groups(
         layer_decay=optimizer.layer_decay if layer_decay is None else layer_decay,
         head_lr=optimizer.head_lr,
         body_lr=body_lr,
+        by_layer=by_layer,
         split_matrices=isinstance(optimizer, Muon),
     )
+
+
+def lr_from_mean_form(lr: float, momentum: float) -> float:
+    """The rate that makes ``v <- m v + g`` step as ``v <- m v + (1 - m) g`` does at ``lr``: ``(1 - m) lr``.
+
+    >>> round(lr_from_mean_form(0.1, 0.9), 12), round(lr_from_mean_form(1.0, 0.99), 12)
+    (0.01, 0.01)
+    """
+    return (1 - momentum) * lr
 
 
 class Joined(Optimizer):

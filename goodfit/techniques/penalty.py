@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from goodfit.technique import NotNegative, technique
+from goodfit.techniques.groups import grouped_parameters
 
 
 @technique("penalty", name="penalty")
@@ -19,9 +20,12 @@ class Penalty:
     Source: ridge: Hoerl and Kennard, 1970; lasso: Tibshirani, 1996; elastic net: Zou and Hastie, 2005; proximal
         gradient (ISTA): Daubechies et al., 2004.
     Ours: the loss that is shown stays free of the penalty, whose gradient is added to the batch's. The L1 part is no
-        gradient at all, because gradient steps never reach zero. Both act on matrices and filters, not on vectors
-        (norms, biases).
-    Helps: ``l1`` prunes inputs and units (``sparsity`` gives the share of exact zeros); ``l2`` in linear models.
+        gradient at all, because gradient steps never reach zero; its lr is that of each weight's own group, also where
+        the optimizer scales gradients (Adam). Both act on matrices and filters, not on norms and biases. The share of
+        exact zeros stands in the results and the report; averaging of weights, which has none, is off by default
+        beside ``l1``.
+    Keys: ``l2``, ``l1``: strength on the scale of the loss; 1e-5 to 1e-3 are usual.
+    Helps: ``l1`` prunes inputs and units; ``l2`` in linear models.
     Hurts: with Adam, L2 in the gradient is divided by the gradient's size and hardly acts on weights with large
         gradients: use ``optimizer.weight_decay`` with AdamW instead. Too much of either underfits.
     Often wrong: L2 has a factor 2 that PyTorch's ``weight_decay`` does not have: ``l2 = 1e-4`` acts in SGD like
@@ -41,13 +45,28 @@ class Penalty:
         if self.l2:
             add_l2_gradient_(parameters, self.l2)
 
-    def after_step(self, parameters: Sequence[Tensor], lr: float) -> None:
-        """The proximal step of L1 at this learning rate, in place; nothing for ``l1 = 0``."""
-        if self.l1:
+    def after_step(self, parameters: Sequence[Tensor], lr: float | torch.optim.Optimizer) -> None:
+        """The proximal step of L1, in place; nothing for ``l1 = 0``.
+
+        lr: the learning rate, or the optimizer, whose groups may have several.
+        """
+        if not self.l1:
+            return
+        if isinstance(lr, torch.optim.Optimizer):
+            wanted = {id(parameter) for parameter in parameters}
+            for group in lr.param_groups:
+                soft_threshold_([p for p in group["params"] if id(p) in wanted], float(group["lr"]) * self.l1)
+        else:
             soft_threshold_(parameters, lr * self.l1)
 
 
 ALL = (Penalty,)
+
+
+def penalised(model: nn.Module) -> list[Tensor]:
+    """The trainable weights of a model that penalties are for: matrices and filters, no norms and no biases."""
+    groups = grouped_parameters(model, lr=1.0, weight_decay=1.0)
+    return _weights([p for group in groups if group["weight_decay"] for p in group["params"]])
 
 
 def l2_penalty(parameters: Sequence[Tensor], l2: float) -> Tensor:
@@ -68,7 +87,8 @@ def add_l2_gradient_(parameters: Sequence[Tensor], l2: float) -> None:
 def soft_threshold_(parameters: Sequence[Tensor], by: float) -> None:
     """Move every weight towards zero by ``by`` and stop there, in place."""
     for weight in _weights(parameters):
-        weight.copy_(torch.nn.functional.softshrink(weight, by))
+        if weight.requires_grad:  # a frozen layer keeps its weights
+            weight.copy_(torch.nn.functional.softshrink(weight, by))
 
 
 def sparsity(parameters: Sequence[Tensor]) -> float:

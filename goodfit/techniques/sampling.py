@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -29,8 +31,7 @@ class Shuffle:
 class Sequential:
     """Every sample once an epoch, in the order of the source.
 
-    Helps: debugging, and recurrent nets that carry their state. Hurts: batches that are all alike when the source is
-        sorted by class.
+    Helps: debugging. Hurts: batches are all alike when the source is sorted by class.
     """
 
     def order(self, part: Part, *, seed: int, epoch: int) -> Tensor:
@@ -46,20 +47,47 @@ class Balanced:
         classes equally often, 0 changes nothing. Within a class every sample is shown equally often, give or take one.
     Source: Shen et al., 2016 (class-aware sampling); partial: Mahajan et al., 2018 (square root: power 0.5).
     Ours: counts are exact instead of drawn with replacement, which varies less; which samples get the odd place
-        changes from epoch to epoch.
+        changes from epoch to epoch. Several processes under torchrun make the same order and take their shares of it.
     Helps: recall of rare classes. Hurts: rare samples are learned by heart; probabilities are shifted towards rare
         classes (calibrate, or tune the threshold).
-    Often wrong: together with class weights in the loss it corrects twice.
+    Often wrong: together with class weights in the loss it corrects twice, and so is refused.
+
+    power: strength; .5 is partial oversampling, by square roots.
+    combine: true allows class weights, ``pos_weight``, ``alpha`` or logit adjustment in the loss beside it.
     """
 
     power: Share = 1.0
+    combine: bool = False
 
     def order(self, part: Part, *, seed: int, epoch: int) -> Tensor:
         """Positions ``(n,)`` int64 on the CPU. Raises DataError where targets are no classes."""
         return balanced(part.targets, part.index, seed=seed, epoch=epoch, power=self.power)
 
 
-ALL = (Shuffle, Sequential, Balanced)
+@technique("sampling")
+class Streams:
+    """A text is read as parallel streams, and a recurrent net's memory goes on from batch to batch.
+
+    This is truncated back-propagation through time: the hidden state is carried from window to window of the text, in
+    order, and the gradient is cut at each window's start, so ``data.length`` is how far it reaches back.
+
+    Formula: n windows make B streams of n / B windows, B being the batch size; row i of batch k is window k of stream
+        i and starts from the state in which window k - 1 left it. Every epoch begins without memory.
+    Source: Williams and Peng (1990); as in Mikolov et al. (2010) and Zaremba et al. (2014) for language models.
+    Ours: the state is part of the checkpoint, so a run that was interrupted in the middle of an epoch goes on exactly.
+        Validation carries the state too, in up to 16 streams.
+    Helps: recurrent nets on long texts: every token has a past, in training as in use. Hurts: batches follow one
+        another in the order of the text, so they are alike; fewer streams are longer, more are more varied.
+    """
+
+    carries: ClassVar[bool] = True
+
+    def order(self, part: Part, *, seed: int, epoch: int) -> Tensor:
+        """Positions ``(n,)`` int64 on the CPU; the loop deals them out to streams."""
+        return torch.arange(len(part))
+
+
+ALL = (Shuffle, Sequential, Streams, Balanced)
 
 
 def shuffled(index: Tensor, *, seed: int, epoch: int) -> Tensor:

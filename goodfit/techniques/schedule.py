@@ -35,8 +35,10 @@ class Schedule(Protocol):
 class Constant:
     """The same learning rate throughout, after the warm-up.
 
-    Formula: 1. Helps: with averaged weights (``ema``, ``swa``) or a schedule-free optimizer, when the length of the
-        run is open. Hurts: without decay the last steps keep the noise of the learning rate.
+    Formula: 1, after a warm-up of ``(t + 1) / W`` over W steps.
+    warmup: how long the rate first climbs in a straight line; the first step is at ``1 / warmup``, not at 0.
+    Helps: with averaged weights (``ema``, ``swa``) or a schedule-free optimizer, when the length of the run is open.
+        Hurts: without decay the last steps keep the noise of the learning rate.
     """
 
     warmup: Span = NONE
@@ -55,6 +57,8 @@ class Cosine:
     """Down along half a cosine, flat at both ends; the usual choice when the length of the run is known.
 
     Formula: ``floor + (1 - floor) (1 + cos(pi u)) / 2``.
+    floor: where it ends, as a share of the learning rate.
+    warmup: how long the rate first climbs in a straight line; the first step is at ``1 / warmup``, not at 0.
     Source: Loshchilov and Hutter, 2017; linear warm-up: Goyal et al., 2017.
     Ours: per step, and the floor is reached exactly at the last step.
     Helps: nearly everywhere. Hurts: stopping early means stopping at a high learning rate; use ``wsd``.
@@ -80,6 +84,8 @@ class Linear:
     """Straight down from the learning rate to the floor.
 
     Formula: ``1 - (1 - floor) u``. Source: Defazio et al., 2023 find it the best of the simple schedules.
+    floor: where it ends, as a share of the learning rate.
+    warmup: how long the rate first climbs in a straight line; the first step is at ``1 / warmup``, not at 0.
     Helps: short budgets, fine-tuning. Hurts: nothing in particular; ``cosine`` spends longer at both ends.
     """
 
@@ -100,6 +106,9 @@ class Polynomial:
     """Down along a power of what is left of the run.
 
     Formula: ``floor + (1 - floor) (1 - u) ** power``; power 1 is ``linear``.
+    power: 1 is a straight line; above 1 falls faster at first, below 1 later.
+    floor: where it ends, as a share of the learning rate.
+    warmup: how long the rate first climbs in a straight line; the first step is at ``1 / warmup``, not at 0.
     Source: Chen et al., 2017 (DeepLab, power 0.9). Helps: segmentation recipes use it.
     Hurts: a power above 1 is soon too small to learn.
     """
@@ -124,9 +133,12 @@ class Exponential:
 
     Formula: ``gamma ** (t / every)``, continuous in the step; equal to ``torch.optim.lr_scheduler.ExponentialLR`` at
         whole epochs for ``every = "1 epoch"``.
+    gamma: what the rate is multiplied by in every ``every``.
+    every: the time in which the rate falls by ``gamma``.
+    warmup: how long the rate first climbs in a straight line; the first step is at ``1 / warmup``, not at 0.
     Helps: runs of unknown length. Hurts: it soon falls below usefulness; it depends on ``every``, not on the run.
-    Often wrong: ``exp(-k t)``, ``gamma ** epoch`` and ``decay ** (epoch / steps)`` are one family under three names;
-        none of them is a staircase, which is ``step``.
+    Often wrong: ``exp(-k t)``, ``gamma ** epoch`` and ``decay ** (epoch / steps)`` are one family under three names,
+        with ``k = -ln(gamma) / every``; none of them is a staircase, which is ``step``.
     """
 
     gamma: Decay = 0.95
@@ -147,6 +159,9 @@ class Step:
     """A staircase of equal steps.
 
     Formula: ``gamma ** floor(t / every)``, as ``torch.optim.lr_scheduler.StepLR``.
+    every: how long a step of the staircase is.
+    gamma: what each step down multiplies the rate by.
+    warmup: how long the rate first climbs in a straight line; the first step is at ``1 / warmup``, not at 0.
     Source: the ImageNet recipes from 2012 on (divide by 10 every 30 epochs).
     Helps: comparing with older work. Hurts: ``cosine`` usually ends better for the same budget.
     Often wrong: ``decay ** (epoch / steps)`` without the floor is no staircase (0.316 instead of 1 half-way).
@@ -170,6 +185,9 @@ class MultiStep:
     """A staircase with steps where you say.
 
     Formula: ``gamma ** (milestones passed)``, as ``torch.optim.lr_scheduler.MultiStepLR``.
+    milestones: where the steps are.
+    gamma: what each step down multiplies the rate by.
+    warmup: how long the rate first climbs in a straight line; the first step is at ``1 / warmup``, not at 0.
     Source: He et al., 2016 (at 50 % and 75 % of the run).
     Helps: known recipes. Hurts: milestones in epochs stay where they are when the run's length changes; use percent.
     """
@@ -197,6 +215,11 @@ class OneCycle:
 
     Formula: from ``1 / div`` up to 1 over the first ``up`` of the run, then down to ``1 / (div final_div)`` at the last
         step, both along half a cosine; momentum from ``high`` down to ``low`` and back.
+    up: how long the way up is.
+    div: how many times smaller the first rate is than ``lr``, the top.
+    final_div: how many times smaller again the last one is.
+    cycle_momentum: whether the momentum goes the other way.
+    low, high: the momentum at the top of the rate, and at both ends.
     Source: Smith and Topin, 2018; equal to ``torch.optim.lr_scheduler.OneCycleLR``.
     Ours: ``lr`` is the top of the cycle. Momentum is the first beta for the Adam family; ``cycle_momentum = false``
         leaves it alone.
@@ -231,6 +254,9 @@ class Wsd:
     """Warm-up, then stable, then a short decay at the end: a run that can be prolonged from its stable part.
 
     Formula: 1 until the last ``decay`` of the run, then straight down to the floor at the last step.
+    decay: how long the way down at the end is.
+    floor: where it ends, as a share of the learning rate.
+    warmup: how long the rate first climbs in a straight line; the first step is at ``1 / warmup``, not at 0.
     Source: Hu et al., 2024 (MiniCPM); Hägele et al., 2024 (the linear cooldown).
     Helps: language models, open budgets: one stable run, several cooldowns. Hurts: nothing much at a decay of 20 %.
     """
@@ -254,6 +280,9 @@ class FlatCosine:
     """Flat for the first part of the run, then down along half a cosine.
 
     Formula: 1 for ``flat`` of the run, then ``cosine`` to the floor at the last step.
+    flat: the share of the run before the way down.
+    floor: where it ends, as a share of the learning rate.
+    warmup: how long the rate first climbs in a straight line; the first step is at ``1 / warmup``, not at 0.
     Source: fastai (Howard and Gugger, 2020); Holzmüller et al., 2024 (RealMLP) with a flat half.
     Helps: optimizers that need time at the full rate; tables. Hurts: as ``cosine`` when stopped early.
     """
@@ -278,8 +307,10 @@ class CosineLog:
     """Several cosine waves, each twice as long as the one before: every scale of learning rate is visited often.
 
     Formula: ``(1 - cos(2 pi log2(1 + (2 ** waves - 1) s))) / 2`` with ``s = (t + 1) / T``.
+    waves: how many there are.
     Source: Holzmüller et al., 2024 (RealMLP's coslog4).
-    Ours: s counts from the end of the step, so that the first step moves and the last one stands at 0.
+    Ours: s counts from the end of the step, so that the first one moves (in a run of ``2 ** waves`` steps or more) and
+        the last one stands at 0.
     Helps: tables with small nets, where a good stopping point comes several times. Hurts: runs of few steps.
     """
 
@@ -300,6 +331,9 @@ class Triangle:
     """Straight up, straight down.
 
     Formula: through ``(0, start)``, ``(peak, 1)`` and ``(1, floor)``, the first value a share of the run.
+    start: the first rate, as a share of the learning rate.
+    peak: the share of the run at which it is at its top.
+    floor: where it ends, as a share of the learning rate.
     Source: the 94 % CIFAR-10 recipe of Jordan, 2024 (start 0.2, peak 0.23, floor 0.07).
     Helps: very short runs of small convolutional nets. Hurts: long runs spend too long at high rates.
     """
@@ -326,6 +360,13 @@ class Plateau:
 
     Formula: ``max(gamma ** drops, floor)``; a drop after more than ``patience`` evaluations without an improvement by
         ``threshold`` (relative), then ``cooldown`` evaluations of grace.
+    gamma: what each drop multiplies the rate by.
+    patience: evaluations without an improvement that are borne.
+    threshold: the relative improvement that counts as one.
+    cooldown: evaluations of grace after a drop.
+    smoothing: of the value that is watched; 0 takes it as it is.
+    floor: the least there is, as a share of the learning rate.
+    warmup: how long the rate first climbs in a straight line; the first step is at ``1 / warmup``, not at 0.
     Source: ``torch.optim.lr_scheduler.ReduceLROnPlateau``, to which it is equal with ``smoothing = 0``.
     Ours: a function of the whole validation history, recounted each time, so resuming needs no state; the history may
         be smoothed first (exponential mean), since a noisy value looks like a plateau.

@@ -34,7 +34,9 @@ class Patience:
     Source: Prechelt, 1998.
     Ours: ``patience`` counts evaluations, or is a duration such as ``"5 epochs"``. ``smoothing`` compares exponential
         means, for stopping and for choosing the best: of many noisy values the best one is partly luck. The best
-        weights are the best ones even where the gain is below ``min_delta``; not-a-number is never the best.
+        weights are the best ones even where the gain is below ``min_delta``; not-a-number is never the best. What it
+        cost stands in results.json, on the screen and in the report: steps trained after the best weights, and the
+        share of the plan that was not run.
     Helps: saves time, and weights when a model overfits. Hurts: with a schedule that needs its end (cosine,
         one-cycle) it stops before the harvest.
     Often wrong: cross-validation and a lower learning rate are named as cures for overfitting beside this; the first
@@ -87,3 +89,24 @@ def best_of(history: Sequence[float], *, larger_is_better: bool) -> int:
 def wasted(history: Sequence[float], *, larger_is_better: bool) -> int:
     """Evaluations after the best one: what patience cost."""
     return len(history) - 1 - best_of(history, larger_is_better=larger_is_better) if history else 0
+
+
+def cost(steps: Sequence[int], *, best: int, total: int) -> dict[str, float]:
+    """What stopping cost and saved.
+
+    steps: at which each evaluation took place, the last one where training ended. best: position of the evaluation
+    whose weights were kept. total: steps planned.
+
+    Returns ``best_step``; ``after_best``, the steps trained after it, which gave nothing; ``planned``; ``not_run``, the
+    share of the plan that was left out.
+
+    >>> cost([10, 20, 30], best=1, total=60)
+    {'best_step': 20, 'after_best': 10, 'planned': 60, 'not_run': 0.5}
+    """
+    last = steps[-1]
+    return {
+        "best_step": steps[best],
+        "after_best": last - steps[best],
+        "planned": total,
+        "not_run": max(0.0, 1.0 - last / max(total, 1)),
+    }

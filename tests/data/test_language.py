@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from goodfit.data import encoder_from_json, read
 from goodfit.data.language import LanguageEncoder, Windows
 from goodfit.errors import DataError
+from goodfit.evaluate import assess
 from goodfit.recipe import DataSettings, TaskSettings
 
 TEXT = "".join(f"Line {n}: the quick brown fox, number {n * n}.\n" for n in range(400))
@@ -76,6 +78,9 @@ def test_byte_pairs_are_fewer_than_characters(path):
     assert data.spec.vocabulary <= 400
     assert len(data.train.stream) < data.train.characters
     assert data.task.classes[0] == "<pad>"
+    assert data.encoder.silent == (0, 1)
+    borrowed = data.encoder.bpe.replace('"<pad>"', '"\u00d8"').replace('"<unknown>"', '"\u00de"')
+    assert LanguageEncoder(16, bpe=borrowed).silent == ()
 
 
 def test_characters_that_train_never_saw_are_unknown():
@@ -100,6 +105,34 @@ def test_what_cannot_be_modelled_is_refused_in_one_line(tmp_path, raw, settings,
     (tmp_path / "t.txt").write_bytes(raw)
     with pytest.raises(DataError, match=message):
         read_text(tmp_path / "t.txt", **settings)
+
+
+def test_a_file_of_its_own_is_the_test_part(path, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("Line 7: the quick brown fox, number 12.\n" * 9, encoding="utf-8")
+    data = read_text(path, length=32, test_source=str(other))
+    assert data.encoder.text(data.test.stream) == other.read_text()
+    assert data.encoder.text(torch.cat([data.train.stream, data.valid.stream])) == TEXT
+    assert len(data.train.stream) == round(0.95 * len(TEXT))
+    assert data.fingerprint != read_text(path, length=32).fingerprint
+    with pytest.raises(DataError, match=r"none\.txt does not exist"):
+        read_text(path, test_source=str(tmp_path / "none.txt"))
+    other.write_text("too short")
+    with pytest.raises(DataError, match="its test part has 9 tokens"):
+        read_text(path, test_source=str(other))
+
+
+@pytest.mark.parametrize("tokens", ["characters", "bpe"])
+def test_bits_per_character_count_the_characters_whatever_a_token_is(path, tokens):
+    data = read_text(path, length=16, tokens=tokens)
+    text = data.encoder.text(data.valid.stream)
+    first = data.encoder.text(data.valid.stream[:1])
+    assert data.valid.characters == len(text) - len(first)
+    nats = torch.rand(data.valid.targets.shape).masked_fill(data.valid.targets == -100, 0)
+    metrics = assess(data, nats, data.valid)["metrics"]
+    expected = float(nats.double().sum()) / (len(text) - len(first)) / math.log(2)
+    assert metrics["bits_per_character"]["value"] == pytest.approx(expected, rel=1e-6)
+    assert data.encoder.encode(text).characters == data.valid.characters
 
 
 def test_a_text_cannot_be_a_regression(path):

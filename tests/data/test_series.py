@@ -188,6 +188,23 @@ def test_series_that_cannot_be_forecast_are_refused_in_one_line(change, settings
     assert "\n" not in str(caught.value)
 
 
+def test_parts_that_the_source_gives_stay_as_they_are(tmp_path):
+    frame = daily(600)
+    frame[:500].to_csv(tmp_path / "train.csv", index=False)
+    frame[500:].to_csv(tmp_path / "new.csv", index=False)
+    data = read_series(tmp_path / "train.csv", test_source=str(tmp_path / "new.csv"), lookback=14)
+    assert data.test.origins.tolist() == list(range(500, 594))
+    assert data.train.origins.tolist() == list(range(14, 419))  # validation is the last 15 % of the 500 rows of train
+    assert data.valid.origins.tolist() == list(range(425, 494))
+    assert "as the source gives them" in dict(data.summary)["split"]
+    three = read_series({"train": frame[:400], "valid": frame[400:450], "test": frame[450:]}, lookback=14)
+    assert [p.origins[0].item() for p in (three.train, three.valid, three.test)] == [14, 400, 450]
+    two = read_series({"train": frame[:400], "valid": frame[400:450]}, lookback=14)
+    assert len(two.test) == 0
+    with pytest.raises(DataError, match=r"the parts overlap in time: .* comes before .* give parts in order of time"):
+        read_series({"train": frame[100:], "test": frame[:100]})
+
+
 def test_a_forecast_needs_enough_rows_to_look_back_on():
     encoder = read_series(daily(), lookback=14).encoder
     with pytest.raises(DataError, match="has 5 rows; 14 are needed"):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from goodfit.errors import ModelError
 from goodfit.models import build
@@ -18,6 +21,7 @@ from tests.reference.attention import multi_head
 
 LANGUAGE = InputSpec("language", (16,), vocabulary=20)
 TEXT = InputSpec("text", (16,), vocabulary=20)
+PAIRS = InputSpec("sequence", (16, 16), cardinalities=(20, 20), vocabulary=20)
 
 
 def _weights(layer: Attention) -> dict[str, np.ndarray]:
@@ -117,12 +121,93 @@ def test_a_width_that_does_not_divide_among_the_heads_is_refused_with_one_that_d
 
 
 def test_an_encoder_decoder_ignores_the_padding_of_its_source() -> None:
-    model = build("transformer_encdec", {"width": 16, "depth": 1}, LANGUAGE, 20).eval()
+    model = build("transformer_encdec", {"width": 16, "depth": 1}, PAIRS, 20).eval()
     source, target = torch.tensor([[4, 5, 6]]), torch.tensor([[7, 8]])
     padded = torch.tensor([[4, 5, 6, 0, 0]])
     one = model({"source": source, "target": target})
     two = model({"source": padded, "target": target})
     torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
+def spread_out(model: nn.Module) -> nn.Module:
+    """Gives every parameter values, so that nothing hides behind a branch that starts at zero."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(parameter))))
+    return model.eval().double()
+
+
+def reach(model: nn.Module, inputs: Any, table: nn.Embedding, output: Callable[[Tensor], Tensor]) -> Tensor:
+    """How much each embedded token bears on an output: the gradient's size at each position ``(batch, T)``."""
+    rows: list[Tensor] = []
+
+    def keep(_: nn.Module, __: Any, made: Tensor) -> None:
+        made.retain_grad()
+        rows.append(made)
+
+    hook = table.register_forward_hook(keep)
+    output(model(inputs)).backward()
+    hook.remove()
+    assert rows[0].grad is not None
+    return rows[0].grad.abs().sum(-1)
+
+
+@pytest.mark.parametrize("settings", [{}, {"shift": True, "ngrams": 3, "tied": False}, {"positions": "learned"}])
+def test_no_gradient_comes_to_a_decoder_from_later_tokens(settings: dict[str, Any]) -> None:
+    model: Any = spread_out(build("transformer", {"width": 16, "depth": 3, **settings}, LANGUAGE, 20))
+    tokens = torch.randint(1, 20, (2, 12))
+    felt = reach(model, tokens, model.table.tokens, lambda logits: logits[:, 6].square().sum())
+    assert (felt[:, :7] > 0).all()
+    assert not felt[:, 7:].any()
+
+
+def test_an_encoder_decoder_sees_the_whole_source_but_its_padding_and_the_target_up_to_here() -> None:
+    model: Any = spread_out(build("transformer_encdec", {"width": 16, "depth": 3}, PAIRS, 20))
+    source = torch.randint(4, 20, (2, 9))
+    source[1, 5:] = 0
+    inputs = {"source": source, "target": torch.randint(4, 20, (2, 12))}
+    for table, seen in ((model.source_table, source != 0), (model.target_table, torch.arange(12).expand(2, -1) < 7)):
+        felt = reach(model, inputs, table, lambda logits: logits[:, 6].square().sum())
+        assert torch.equal(felt > 0, seen)
+
+
+def test_the_padding_of_a_target_changes_nothing_before_it() -> None:
+    model = spread_out(build("transformer_encdec", {"width": 16, "depth": 2}, PAIRS, 20))
+    source, target = torch.randint(4, 20, (2, 9)), torch.randint(4, 20, (2, 5))
+    alone = model({"source": source, "target": target})
+    padded = model({"source": source, "target": nn.functional.pad(target, (0, 4))})
+    torch.testing.assert_close(alone, padded[:, :5], rtol=1e-6, atol=1e-6)
+
+
+def test_no_gradient_comes_to_an_encoder_from_padding() -> None:
+    model: Any = spread_out(build("transformer", {"width": 16, "depth": 3}, TEXT, 3))
+    tokens = torch.randint(1, 20, (3, 12))
+    tokens[1, 4:], tokens[2, 9:] = 0, 0
+    felt = reach(model, tokens, model.first, lambda logits: logits.square().sum())
+    assert torch.equal(felt > 0, tokens != 0)
+
+
+def test_a_whole_decoder_layer_is_the_formula_with_the_scores_divided_by_the_root_of_the_head_size() -> None:
+    settings = {"width": 8, "heads": 2, "depth": 1, "dropout": 0, "feedforward": "relu", "tied": False}
+    model: Any = spread_out(build("transformer", settings, LANGUAGE, 20))
+    w = {k: v.detach().numpy() for k, v in model.named_parameters()}
+    tokens = torch.randint(1, 20, (1, 6))
+
+    def normed(x: np.ndarray, name: str) -> np.ndarray:
+        centred = x - x.mean(-1, keepdims=True)
+        return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    x = w["table.tokens.weight"][tokens[0].numpy()]
+    layer = "stack.layers.0."
+    q, k, v = np.split(w[layer + "attention.project.weight"], 3)
+    weights = {"q": q, "k": k, "v": v, "o": w[layer + "attention.out.weight"]}
+    seen = normed(x, layer + "norm1")
+    x = x + multi_head(seen, seen, weights, heads=2, allowed=np.tril(np.ones((6, 6), bool)), rotary=True)
+    hidden = np.maximum(normed(x, layer + "norm2") @ w[layer + "feedforward.inner.weight"].T, 0)
+    x = normed(x + hidden @ w[layer + "feedforward.out.weight"].T, "stack.norm")
+    np.testing.assert_allclose(
+        model(tokens)[0].detach().numpy(), x @ w["head.weight"].T + w["head.bias"], rtol=1e-5, atol=1e-6
+    )
 
 
 def test_attention_agrees_with_pytorch_s_own_module() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from goodfit.models import build
-from goodfit.models.describe import describe
+from goodfit.models.describe import describe, render
 from goodfit.types import Inputs, InputSpec
 
 IMAGE, TABLE = InputSpec("image", (3, 32, 32)), InputSpec("table", numeric=4, cardinalities=(3, 40))
@@ -138,3 +138,15 @@ def test_the_text_is_a_table_with_totals() -> None:
     assert "0      Linear  2 x 10      10,010         20,000" in text
     assert "multiply-adds    10,000 a sample" in text
     assert "MiB at batch 2" in text
+
+
+def test_the_memory_of_a_batch_of_another_size_is_told_before_training() -> None:
+    """Weights, gradients and moments once, activations in proportion; against the description of that very batch."""
+    model = nn.Sequential(nn.Linear(20, 50), nn.ReLU(), nn.Linear(50, 3))
+    told = render(describe(model, torch.randn(2, 20)), batch=64)
+    (line,) = [one for one in told.split("\n") if one.startswith("training memory")]
+    (expected,) = [
+        one for one in render(describe(model, torch.randn(64, 20))).split("\n") if one.startswith("training memory")
+    ]
+    assert line == expected
+    assert "at batch 64" in line

@@ -160,7 +160,7 @@ def test_dropout_out_of_range_is_refused_and_a_model_without_any_says_zero() -> 
 def test_the_activation_of_a_model_is_found() -> None:
     image = InputSpec("image", (3, 8, 8))
     assert nonlinearity_of(build("cnn", {"activation": "silu"}, image, 2)) == "silu"
-    assert nonlinearity_of(build("cnn", {"activation": "gelu_tanh"}, image, 2)) == "gelu"
+    assert nonlinearity_of(build("cnn", {"activation": "gelu_tanh"}, image, 2)) == "gelu_tanh"
     assert nonlinearity_of(nn.Linear(2, 2)) == "linear"
 
 
@@ -169,3 +169,51 @@ def test_frozen_batch_norm_stays_in_eval_mode() -> None:
     model[0].requires_grad_(False)
     train_mode(model)
     assert (model.training, model[0].training, model[1].training) == (True, False, True)
+
+
+def test_dropout_is_the_inverted_one_and_not_the_one_that_shifts_the_mean() -> None:
+    """Against the formula in float64, with the mask read from the output: scaled in training, nothing at prediction."""
+    x = torch.rand(64, 300, generator=torch.Generator().manual_seed(0)) + 1.0
+    for p in (0.2, 0.5):
+        torch.manual_seed(1)
+        out = Dropout(p).train()(x)
+        keep = (out != 0).double().numpy()
+        expected = x.double().numpy() * keep / (1 - p)
+        np.testing.assert_allclose(out.double().numpy(), expected, rtol=2e-4)
+        assert abs(float(out.mean()) / float(x.mean()) - 1) < 0.02
+        without_scaling = float((x.numpy() * keep).mean())
+        assert without_scaling / float(x.mean()) == pytest.approx(1 - p, abs=0.02)
+        assert torch.equal(Dropout(p).eval()(x), x)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_stochastic_depth_is_torchvision_s(p: float) -> None:
+    ops = pytest.importorskip("torchvision.ops", reason="torchvision has the function to compare with")
+    x = torch.randn(4000, 2, 3, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    ours = StochasticDepth(p).train()(x)
+    torch.manual_seed(0)
+    theirs = ops.stochastic_depth(x, p, mode="row", training=True)
+    kept = [(made != 0).flatten(1).any(1) for made in (ours, theirs)]
+    for made, rows in zip((ours, theirs), kept, strict=True):
+        torch.testing.assert_close(made[rows], x[rows] / (1 - p))
+        assert not made[~rows].any()
+        assert float(rows.float().mean()) == pytest.approx(1 - p, abs=0.03)
+    assert torch.equal(StochasticDepth(p).eval()(x), ops.stochastic_depth(x, p, mode="row", training=False))
+
+
+@pytest.mark.parametrize("name", ["resnet", "transformer"])
+def test_the_last_block_drops_its_branch_most_and_earlier_ones_less_in_a_line(name: str) -> None:
+    spec = InputSpec("image", (3, 8, 8)) if name == "resnet" else InputSpec("language", (6,), vocabulary=9)
+    more = {"depth": 20, "width": 8} if name == "resnet" else {"depth": 5, "width": 16, "heads": 2}
+    model = build(name, {"drop_path": 0.3, **more}, spec, 9)
+    found = [module.p for module in model.modules() if isinstance(module, StochasticDepth)]
+    assert found == pytest.approx([0.3 * (k + 1) / len(found) for k in range(len(found))])
+    assert len(found) == (9 if name == "resnet" else 5)
+
+
+def test_the_slope_of_leaky_relu_reaches_every_model_that_has_the_key() -> None:
+    for name in ("mlp", "cnn", "resnet"):
+        model = build(name, {"activation": "leaky_relu", "slope": 0.2}, InputSpec("image", (3, 8, 8)), 2)
+        slopes = {m.negative_slope for m in model.modules() if isinstance(m, nn.LeakyReLU)}
+        assert slopes == {0.2}

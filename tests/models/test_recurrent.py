@@ -87,3 +87,62 @@ def test_the_first_token_beyond_the_longest_text_costs_nothing() -> None:
     model = made("gru", TEXT).eval()
     tokens = torch.tensor([[5, 9, 3]])
     torch.testing.assert_close(model(tokens), model(torch.nn.functional.pad(tokens, (0, 5))))
+
+
+@pytest.mark.parametrize("name", list(CELLS))
+def test_gradients_over_packed_texts_are_those_of_the_formula(name: str) -> None:
+    """Central differences of the float64 NumPy cell, each text read to its own end, against back-propagation."""
+    model = made(name, TEXT, bidirectional=False, pool="last", width=3, embedding=2)
+    tokens = torch.tensor([[5, 9, 3, 0, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6, 7, 8], [7, 0, 0, 0, 0, 0, 0, 0]])
+    model(tokens).square().sum().backward()
+    head, table = model.head.weight.detach().numpy(), model.embedding.weight.detach().numpy()  # type: ignore[union-attr]
+    texts = [table[row[row != 0].numpy()] for row in tokens]
+    names = ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]
+    weights = [getattr(model.cell, one).detach().numpy().copy() for one in names]
+
+    def loss() -> float:
+        w, u, b, c = weights
+        return sum(float(np.square(head @ CELLS[name](text, (w, u, b, c))[-1]).sum()) for text in texts)
+
+    for one, values in zip(names, weights, strict=True):
+        found = getattr(model.cell, one).grad.numpy()
+        for place in list(np.ndindex(values.shape))[:: max(1, values.size // 12)]:
+            kept, step = values[place], 1e-5
+            values[place] = kept + step
+            above = loss()
+            values[place] = kept - step
+            below = loss()
+            values[place] = kept
+            np.testing.assert_allclose(found[place], (above - below) / (2 * step), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", list(CELLS))
+@pytest.mark.parametrize("pool", ["last", "mean", "max"])
+def test_a_text_gives_the_same_gradients_whatever_it_is_padded_to_and_whoever_stands_beside_it(
+    name: str, pool: str
+) -> None:
+    text, other = torch.tensor([[5, 9, 3]]), torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8]])
+    padded = torch.nn.functional.pad(text, (0, 5))
+    found = []
+    for batch in (text, padded, torch.cat([other, padded])):
+        model = made(name, TEXT, pool=pool, depth=2).train()
+        model(batch)[-1].square().sum().backward()
+        found.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    for one in found[1:]:
+        torch.testing.assert_close(one, found[0], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", list(CELLS))
+def test_a_carried_state_goes_on_where_the_formula_does(name: str) -> None:
+    model = made(name, InputSpec("language", (12,), vocabulary=20), 20, depth=1).eval()
+    tokens = torch.randint(1, 20, (1, 11), generator=torch.Generator().manual_seed(0))
+    steps = model.embedding.weight.detach().numpy()[tokens[0].numpy()]  # type: ignore[union-attr]
+    states = CELLS[name](steps, _weights(model))
+    logits, state = [], None
+    for piece in torch.split(tokens, 4, 1):
+        made_logits, state = model.carry(piece, state)
+        logits.append(made_logits)
+    expected = states @ model.head.weight.detach().numpy().T
+    np.testing.assert_allclose(torch.cat(logits, 1)[0].detach().numpy(), expected, rtol=1e-9)
+    assert state is not None
+    np.testing.assert_allclose(state[0, 0, 0].detach().numpy(), states[-1], rtol=1e-9)

@@ -69,3 +69,20 @@ def focal(z: Array, y: int, *, gamma: float, alpha: Sequence[float]) -> float:
 def huber(e: float, delta: float) -> float:
     """e^2 / 2 inside delta, delta (|e| - delta / 2) outside."""
     return 0.5 * e * e if abs(e) <= delta else delta * (abs(e) - 0.5 * delta)
+
+
+def binary_focal(z: float, y: int, *, gamma: float) -> float:
+    """- (1 - p_y)^gamma log p_y, p_1 = 1 / (1 + exp -z), p_0 = 1 - p_1."""
+    log_p = -math.log1p(math.exp(-z if y else z))
+    return float(-((1 - math.exp(log_p)) ** gamma) * log_p)
+
+
+def divergence(q: Array, p: Array) -> float:
+    """KL(q || p) = sum_k q_k log (q_k / p_k)."""
+    return float((q * (np.log(q) - np.log(p))).sum())
+
+
+def distillation(z: Array, teacher: Array, y: int, *, hard_weight: float, temperature: float) -> float:
+    """h (- log p_y) + (1 - h) T^2 KL(softmax(teacher / T) || softmax(z / T))."""
+    soft = divergence(softmax(teacher / temperature), softmax(z / temperature))
+    return hard_weight * float(-log_softmax(z)[y]) + (1 - hard_weight) * temperature**2 * soft

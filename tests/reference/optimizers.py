@@ -72,25 +72,87 @@ def nadamw(w: Array, grads: Sequence[Array], *, lr: float, b1: float, b2: float,
     return w
 
 
-def rmsprop(w: Array, grads: Sequence[Array], *, lr: float, alpha: float, eps: float) -> Array:
-    """v <- a v + (1 - a) g^2, w <- w - lr g / (sqrt v + eps)."""
-    v = np.zeros_like(w)
+def adam_with_eps_inside(w: Array, grads: Sequence[Array], *, lr: float, b1: float, b2: float, eps: float) -> Array:
+    """Adam as it is sometimes written: eps under the root."""
+    m, v = np.zeros_like(w), np.zeros_like(w)
+    for t, g in enumerate(grads, 1):
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * g * g
+        w = w - lr * (m / (1 - b1**t)) / np.sqrt(v / (1 - b2**t) + eps)
+    return w
+
+
+def adam_uncorrected(w: Array, grads: Sequence[Array], *, lr: float, b1: float, b2: float, eps: float) -> Array:
+    """Adam as it is sometimes written: without the correction of the bias."""
+    m, v = np.zeros_like(w), np.zeros_like(w)
     for g in grads:
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * g * g
+        w = w - lr * m / (np.sqrt(v) + eps)
+    return w
+
+
+def rmsprop(
+    w: Array,
+    grads: Sequence[Array],
+    *,
+    lr: float,
+    alpha: float,
+    eps: float,
+    momentum: float = 0.0,
+    l2: float = 0.0,
+) -> Array:
+    """v <- a v + (1 - a) g^2, b <- m b + g / (sqrt v + eps), w <- w - lr b; L2 in the gradient."""
+    v, b = np.zeros_like(w), np.zeros_like(w)
+    for gradient in grads:
+        g = gradient + l2 * w
         v = alpha * v + (1 - alpha) * g * g
-        w = w - lr * g / (np.sqrt(v) + eps)
+        b = momentum * b + g / (np.sqrt(v) + eps)
+        w = w - lr * b
+    return w
+
+
+def schedule_free(
+    w: Array, grads: Sequence[Array], *, lrs: Sequence[float], b1: float, b2: float, eps: float, decay: float
+) -> tuple[Array, Array]:
+    """z by AdamW's steps with the gradient at y and decay of y; x the mean of z, weighed by the largest rate squared.
+
+    Returns y = (1 - b1) z + b1 x, where gradients are taken, and x, which predicts.
+    """
+    z, x, v, weights, top = w.copy(), w.copy(), np.zeros_like(w), 0.0, 0.0
+    for t, (g, lr) in enumerate(zip(grads, lrs, strict=True), 1):
+        y = (1 - b1) * z + b1 * x
+        v = b2 * v + (1 - b2) * g * g
+        z = z - lr * (g / (np.sqrt(v / (1 - b2**t)) + eps) + decay * y)
+        top = max(top, lr)
+        weights += top**2
+        share = top**2 / weights
+        x = (1 - share) * x + share * z
+    return (1 - b1) * z + b1 * x, x
+
+
+def muon(
+    w: Array, grads: Sequence[Array], *, lr: float, momentum: float, nesterov: bool, decay: float, scale: float
+) -> Array:
+    """B <- m B + (1 - m) g; w <- w - lr decay w - lr scale NewtonSchulz(B, or (1 - m) g + m B)."""
+    b = np.zeros_like(w)
+    for g in grads:
+        b = momentum * b + (1 - momentum) * g
+        w = w - lr * decay * w
+        w = w - lr * scale * newton_schulz((1 - momentum) * g + momentum * b if nesterov else b)
     return w
 
 
 def lamb(
     w: Array, grads: Sequence[Array], *, lr: float, b1: float, b2: float, eps: float, weight_decay: float
 ) -> Array:
-    """r = Adam's direction + decay w; w <- w - lr (|w| / |r|) r."""
+    """r = Adam's direction + decay w; w <- w - lr (|w| / |r|) r; without decay plainly w <- w - lr r."""
     m, v = np.zeros_like(w), np.zeros_like(w)
     for t, g in enumerate(grads, 1):
         m = b1 * m + (1 - b1) * g
         v = b2 * v + (1 - b2) * g * g
         r = (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps) + weight_decay * w
-        w = w - lr * np.linalg.norm(w) / np.linalg.norm(r) * r
+        w = w - lr * (np.linalg.norm(w) / np.linalg.norm(r) if weight_decay else 1.0) * r
     return w
 
 

@@ -21,6 +21,40 @@ def cosine(t: int, total: int, *, warmup: int, floor: float) -> float:
     return warm(t, warmup) * (floor + (1 - floor) * (1 + math.cos(math.pi * u)) / 2)
 
 
+def one_cycle(
+    t: int, total: int, *, up: float, start: float, end: float, low: float, high: float
+) -> tuple[float, float]:
+    """Rate and momentum: half cosines from (start, high) to (1, low) over the first part, then to (end, high)."""
+    turn = up * total - 1
+    if t <= turn:
+        s = t / turn
+        return start + (1 - start) * (1 - math.cos(math.pi * s)) / 2, high + (low - high) * (
+            1 - math.cos(math.pi * s)
+        ) / 2
+    s = (t - turn) / (total - 1 - turn)
+    return 1 + (end - 1) * (1 - math.cos(math.pi * s)) / 2, low + (high - low) * (1 - math.cos(math.pi * s)) / 2
+
+
+def staircase(t: int, *, every: int, gamma: float) -> float:
+    """gamma^floor(t / every)."""
+    return float(gamma ** math.floor(t / every))
+
+
+def decay_by_k(t: int, *, k: float) -> float:
+    """e^(-k t)."""
+    return math.exp(-k * t)
+
+
+def stepped_after_each_epoch(epoch: int, epochs: int, *, warmup: int, lr: float, floor: float) -> float:
+    """A scheduler that is stepped once an epoch, after it: epoch 0 trains at the full rate, the floor is never met."""
+    if epoch == 0:
+        return lr
+    done = epoch - 1
+    if done < warmup:
+        return lr * (done + 1) / warmup
+    return floor + (lr - floor) * (1 + math.cos(math.pi * (done - warmup) / (epochs - warmup))) / 2
+
+
 def polynomial(t: int, total: int, *, warmup: int, floor: float, power: float) -> float:
     """floor + (1 - floor) (1 - u)^power, times the warm-up."""
     return warm(t, warmup) * (floor + (1 - floor) * (1 - progress(t, total, warmup)) ** power)

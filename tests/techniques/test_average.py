@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from goodfit.techniques.average import ALL, Ema, Lawa, NoAverage, Swa, refresh_norms
+from goodfit.techniques.average import ALL, Ema, FreshNorms, Lawa, NoAverage, Swa, refresh_norms
 from goodfit.types import Moment
 
 
@@ -138,16 +138,101 @@ def test_the_state_resumes_exactly(technique):
     }
 
 
-def test_refreshed_norm_statistics_are_the_means_over_the_batches():
+def images(count=3, size=8):
+    return [torch.randn(size, 1, 4, 4, generator=torch.Generator().manual_seed(i)) * (i + 1) for i in range(count)]
+
+
+def test_fresh_norm_statistics_are_those_of_all_the_numbers_the_norm_is_given():
     model = net().eval()
     model[1].running_mean.fill_(9.0)
-    batches = [torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    batches = images()
     refresh_norms(model, (model(x) for x in batches))
-    features = [model[0](x).detach() for x in batches]
-    torch.testing.assert_close(model[1].running_mean, torch.stack([f.mean((0, 2, 3)) for f in features]).mean(0))
-    torch.testing.assert_close(model[1].running_var, torch.stack([f.var((0, 2, 3)) for f in features]).mean(0))
+    features = torch.cat([model[0](x).detach() for x in batches]).transpose(0, 1).flatten(1).double().numpy()
+    np.testing.assert_allclose(model[1].running_mean.numpy(), features.mean(1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model[1].running_var.numpy(), features.var(1, ddof=1), rtol=1e-5)
     assert model[1].momentum == 0.1
     assert not model[1].training
+
+
+def deep():
+    torch.manual_seed(3)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Conv2d(4, 5, 2), nn.BatchNorm2d(5)
+    )
+
+
+def test_fresh_norm_statistics_equal_those_of_torch_on_batches_of_equal_spread():
+    """PyTorch takes the mean of the batches' variances; with every batch the same the two agree."""
+    ours, theirs = deep(), deep()
+    theirs[3].p = 0.0  # ours leaves dropout out
+    batch = images(1, 64)[0]
+    refresh_norms(ours, (ours(x) for x in [batch] * 3))
+    torch.optim.swa_utils.update_bn([batch] * 3, theirs)
+    for k, count in ((1, 64 * 4), (5, 64)):
+        torch.testing.assert_close(ours[k].running_mean, theirs[k].running_mean, rtol=1e-4, atol=1e-6)
+        # Both unbiased, ours over all three batches at once.
+        expected = theirs[k].running_var * ((count - 1) / count) / ((3 * count - 1) / (3 * count))
+        torch.testing.assert_close(ours[k].running_var, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_fresh_norms_leave_frozen_norms_modes_and_norms_that_nothing_reached():
+    model = deep().train()
+    model[1].requires_grad_(False)
+    unused = nn.BatchNorm2d(4)
+    unused.running_mean.fill_(3.0)
+    model.add_module("unused", nn.Identity())
+    model.unused.norm = unused
+    modes = {m: m.training for m in model.modules()}
+    refresh_norms(model, (model[:6](x) for x in images()))
+    assert {m: m.training for m in model.modules()} == modes
+    assert float(model[1].running_mean.abs().sum()) == 0.0
+    assert float(model[5].running_mean.abs().sum()) > 0.0
+    assert unused.running_mean.tolist() == [3.0] * 4
+
+
+def test_fresh_norms_are_put_back_even_when_something_fails():
+    model = deep()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    fresh = FreshNorms(lambda m: (m(x) for x in images()))
+    for step in (1, 1, 2):
+        with fresh.estimated(model, step):
+            inside = {k: v.clone() for k, v in model.state_dict().items()}
+        assert not torch.equal(inside["1.running_mean"], before["1.running_mean"])
+        assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    with pytest.raises(KeyError), fresh.estimated(model, 2):
+        raise KeyError
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_fresh_norms_are_estimated_once_a_step():
+    model, calls = deep(), []
+
+    def forwards(m):
+        calls.append(1)
+        return (m(x) for x in images())
+
+    fresh = FreshNorms(forwards)
+    for step in (1, 1, 2, 2, 2):
+        with fresh.estimated(model, step):
+            pass
+    assert len(calls) == 2
+
+
+def test_an_average_of_weights_has_outputs_of_unit_variance_only_with_fresh_norms():
+    """The mean of two nets' statistics is not the statistic of their mean weights."""
+    x = images(1, 512)[0]
+    pair = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Conv2d(1, 32, 3), nn.BatchNorm2d(32)).eval()
+        refresh_norms(model, (model(x) for _ in range(1)))
+        pair.append(model.state_dict())
+    mean = nn.Sequential(nn.Conv2d(1, 32, 3), nn.BatchNorm2d(32)).eval()
+    mean.load_state_dict({k: (pair[0][k] + pair[1][k]) / 2 if "num" not in k else pair[0][k] for k in pair[0]})
+    stale = float(mean(x).detach().var())
+    refresh_norms(mean, (mean(x) for _ in range(1)))
+    assert stale < 0.7
+    assert float(mean(x).detach().var()) == pytest.approx(1.0, abs=0.01)
 
 
 @pytest.mark.parametrize(

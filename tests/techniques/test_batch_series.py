@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goodfit.techniques.batch_noise import Noise
+from goodfit.techniques.batch_noise import Noise, normal
 from goodfit.techniques.batch_series import Scaled, Scaling, WindowSlice, stretch
 from goodfit.techniques.fitted import Fitted, fit_batch
 from goodfit.types import Batch, InputSpec, Moment, Tensors
@@ -93,6 +93,17 @@ def test_jitter_is_scaled_by_each_channel_and_spares_flags_and_calendar() -> Non
     assert scipy.stats.kstest((noise[..., 0] / deviation[0] / 0.1).flatten().numpy(), "norm").pvalue > 1e-3
     assert scipy.stats.kstest((noise[..., 1] / deviation[1] / 0.1).flatten().numpy(), "norm").pvalue > 1e-3
     assert (noise[..., 2:] == 0).all()
+
+
+def test_normal_numbers_are_normal_and_independent() -> None:
+    drawn = normal(7, torch.arange(4000), 25).double().numpy()
+    assert drawn.shape == (4000, 25)
+    assert np.isfinite(drawn).all()
+    assert scipy.stats.kstest(drawn.flatten(), "norm").pvalue > 1e-3
+    correlation = np.corrcoef(drawn.T) - np.eye(25)
+    assert np.abs(correlation).max() < 0.08
+    assert np.array_equal(normal(7, torch.tensor([17]), 25).numpy()[0], drawn[17].astype(np.float32))
+    assert np.array_equal(normal(7, torch.arange(3), 1).numpy()[:, 0], normal(7, torch.arange(3), 2).numpy()[:, 0])
 
 
 def test_noise_on_a_table_is_measured_in_deviations_of_each_column() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -116,3 +118,77 @@ def test_auto_without_a_state_says_what_to_do():
 def test_settings_out_of_range_are_refused_with_the_range(settings):
     with pytest.raises(ValueError, match=r"greater than 0|less than or equal to 100"):
         Clip(**settings)
+
+
+def counted(clip, gradients):
+    """The counts after steps with these gradients of one weight of three ones."""
+    state = clip.fresh()
+    for values in gradients:
+        weight = nn.Parameter(torch.ones(3))
+        weight.grad = torch.tensor(values)
+        clip([weight], state=state)
+    return clip.counts(state)
+
+
+SMALL, LARGE, SPIKE = [0.1, 0.1, 0.1], [3.0, 4.0, 0.0], [0.0, 0.0, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("clip", "clipped"),
+    [
+        (Clip(norm=1.0), 3),
+        (Clip(norm=2.0), 2),
+        (Clip(value=1.0), 3),
+        (Clip(value=2.0), 2),
+        (Clip(value=2.0, norm=1.0), 3),
+        (Clip(adaptive=0.5), 3),
+    ],
+)
+def test_steps_in_which_anything_was_bounded_are_counted(clip, clipped):
+    counts = counted(clip, [SMALL, LARGE, SPIKE, LARGE, SMALL])
+    assert (counts["steps"], counts["clipped"], counts["share"]) == (5, clipped, clipped / 5)
+
+
+def test_steps_that_overflowed_are_not_counted():
+    assert counted(Clip(norm=1.0), [SMALL, [math.inf, 0.0, 0.0], [math.nan, 0.0, 0.0], LARGE])["steps"] == 2
+
+
+def test_without_a_bound_there_is_nothing_to_count():
+    assert counted(Clip(), [LARGE]) == {}
+    assert Clip().warning({}) == ""
+
+
+@pytest.mark.parametrize(
+    ("clip", "gradients", "said"),
+    [
+        (Clip(norm=1.0), [LARGE] * 6 + [SMALL] * 4, "clip.norm = 1 bounded the gradient in 60 % of the steps"),
+        (Clip(norm=1.0), [LARGE] * 5 + [SMALL] * 5, ""),
+        (Clip(value=1.0), [LARGE] * 6 + [SMALL] * 4, "clip.value = 1 bounded"),
+        (Clip(adaptive=0.5), [LARGE] * 6 + [SMALL] * 4, "in 60 % of the units"),
+    ],
+)
+def test_a_bound_that_acts_on_most_steps_is_warned_of(clip, gradients, said):
+    warning = clip.warning(counted(clip, gradients))
+    assert said in warning
+    assert bool(warning) == bool(said)
+
+
+def test_a_percentile_clips_as_many_steps_as_it_says():
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.randn(600, 3, generator=generator).tolist()
+    counts = counted(Clip(auto=90), draws)
+    assert counts["share"] == pytest.approx(0.1, abs=0.03)
+    assert Clip(auto=90).warning(counts) == ""
+
+
+def test_agc_tells_the_share_of_units_that_it_bounded():
+    made = model()
+    for p in made.parameters():
+        if p.grad is not None:
+            p.grad.zero_()
+    made[3].weight.grad[:2] = 1e3
+    units = 4 + 4 + 1 + 1 + 5  # filters, their biases as one vector each, norm weight and bias, rows of the head
+    clip = Clip(adaptive=0.1)
+    state = clip.fresh()
+    clip(list(made.parameters()), state=state)
+    assert clip.counts(state)["units"] == pytest.approx(2 / (units - 3))

@@ -180,3 +180,40 @@ def test_a_tied_weight_is_filled_once() -> None:
     HeNormal()(model, activation="relu", seed=0)
     assert model.two.weight is model.one.weight
     assert float(model.one.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
+
+
+def test_pytorch_s_own_default_is_neither_xavier_nor_lecun_but_the_number_on_the_page() -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(400, 300)
+    Keep()(layer, activation="relu", seed=0)
+    weight = layer.weight.detach().double().numpy()
+    assert weight.std() * math.sqrt(400) == pytest.approx(1 / math.sqrt(3), rel=0.01)
+    assert np.abs(weight).max() <= 1 / math.sqrt(400)
+    assert weight.var() == pytest.approx(filled(LecunNormal(), 300, 400).var() / 3, rel=0.03)
+    assert weight.std() != pytest.approx(filled(XavierUniform(), 300, 400).std(), rel=0.2)
+    stack = nn.Sequential(*(part for _ in range(5) for part in (nn.Linear(500, 500, bias=False), nn.ReLU())))
+    x = torch.randn(500, 500, generator=torch.Generator().manual_seed(0))
+    assert float(stack(x).detach().square().mean()) ** (1 / 5) == pytest.approx(1 / 6, rel=0.06)
+
+
+@pytest.mark.parametrize("name", ["kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_"])
+def test_the_spread_is_that_of_pytorch_s_function_of_the_name(name: str) -> None:
+    ours = {
+        "k": HeUniform if "uniform" in name else HeNormal,
+        "x": XavierUniform if "uniform" in name else XavierNormal,
+    }
+    theirs = torch.empty(300, 400)
+    torch.manual_seed(0)
+    getattr(nn.init, name)(theirs, **({"nonlinearity": "relu"} if name.startswith("k") else {}))
+    made = filled(ours[name[0]](), 300, 400)
+    assert made.std() == pytest.approx(float(theirs.std()), rel=0.02)
+    assert np.abs(made).max() == pytest.approx(float(theirs.abs().max()), rel=0.01 if "uniform" in name else 0.25)
+
+
+def test_a_residual_net_starts_as_the_identity_in_every_block() -> None:
+    image = InputSpec("image", (3, 8, 8))
+    for norm in ("batch", "none"):
+        model = build("resnet", {"depth": 8, "width": 8, "norm": norm}, image, 3)
+        HeNormal()(model, activation="relu", seed=0)
+        for block in model.get_submodule("blocks"):  # type: ignore[attr-defined]
+            assert not block.branch(torch.randn(2, block.branch[0].in_channels, 4, 4)).detach().any()

@@ -15,6 +15,7 @@ from goodfit.techniques.loss import (
     ALL,
     Bce,
     CrossEntropy,
+    Distill,
     Focal,
     Huber,
     Mae,
@@ -23,6 +24,7 @@ from goodfit.techniques.loss import (
     class_weights,
     cross_entropy_sum,
     focal,
+    plain,
     smoothed,
 )
 from tests.reference import losses as reference
@@ -131,16 +133,76 @@ class TestCrossEntropy:
         assert made.dtype == torch.float32
         torch.testing.assert_close(made, CrossEntropy()(low.float(), targets, None))
 
-    def test_class_weighted_micro_batches_add_up_where_means_do_not(self):
+    def test_class_weighted_micro_batches_add_up_to_1_165_where_their_means_average_to_0_948(self):
         logits, targets = torch.zeros(4, 2, dtype=torch.float64), torch.tensor([0, 0, 0, 1])
-        logits[3, 0] = 2.0
+        logits[:, 0] = torch.tensor([1.062, 1.062, 1.062, 1.893])
         loss = CrossEntropy(class_weight="inverse").for_counts([3, 1])
         pieces = (slice(0, 2), slice(2, 4))
         whole = mean(loss, logits, targets)
         summed = sum(loss(logits[p], targets[p], None) for p in pieces) / loss.weigh(targets, None)
         averaged = sum(mean(loss, logits[p], targets[p]) for p in pieces) / 2
+        by_hand = reference.weighted_mean_cross_entropy(logits.numpy(), targets.tolist(), weights=[2 / 3, 2.0])
+        assert float(whole) == pytest.approx(by_hand, rel=1e-12)
         assert float(summed) == pytest.approx(float(whole), rel=1e-14)
-        assert abs(float(averaged) - float(whole)) > 0.05
+        assert float(whole) == pytest.approx(1.165, abs=5e-4)
+        assert float(averaged) == pytest.approx(0.948, abs=5e-4)
+
+    def test_the_plain_batch_has_the_bits_of_torch(self):
+        logits, targets, _ = some(256, 10)
+        logits = logits.float()
+        for smoothing in (0.0, 0.1):
+            loss = CrossEntropy(label_smoothing=smoothing)
+            total = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+            assert torch.equal(mean(loss, logits, targets), total / torch.tensor(256))
+            assert loss.weigh(targets, None) == 256.0
+
+    def test_one_logit_is_two_classes(self):
+        logits, targets, weight = some(classes=1)
+        targets = (weight > 0.6).long()
+        expected = F.binary_cross_entropy_with_logits(logits[:, 0], targets.double())
+        torch.testing.assert_close(mean(CrossEntropy(), logits, targets), expected, **EXACT)
+
+    def test_weights_of_ones_own_are_brought_to_mean_1_and_change_nothing_by_their_scale(self):
+        logits, targets, _ = some(classes=2)
+        targets = targets.clamp_max(1)
+        one, other = (CrossEntropy(class_weight=w).for_counts([30, 10]) for w in ((1.0, 5.0), (10.0, 50.0)))
+        assert one.weights == pytest.approx(other.weights)
+        assert 30 * one.weights[0] + 10 * one.weights[1] == pytest.approx(40)
+        expected = reference.weighted_mean_cross_entropy(logits.numpy(), targets.tolist(), weights=[1.0, 5.0])
+        assert float(mean(one, logits, targets)) == pytest.approx(expected, rel=1e-12)
+        unfitted = CrossEntropy(class_weight=(1.0, 5.0))
+        assert float(mean(unfitted, logits, targets)) == pytest.approx(expected, rel=1e-12)
+
+    def test_what_the_plan_filled_in_is_taken_again_and_what_was_written_by_hand_is_refused(self):
+        loss = CrossEntropy(class_weight="effective", logit_adjustment=1.0).for_counts([30, 10])
+        assert loss.for_counts([30, 10]) == loss
+        with pytest.raises(DataError, match=r"loss\.weights is filled in"):
+            CrossEntropy(weights=(1.0, 5.0)).for_counts([30, 10])
+        with pytest.raises(DataError, match=r"loss\.priors is filled in"):
+            CrossEntropy(logit_adjustment=1.0, priors=(0.5, 0.5)).for_counts([30, 10])
+        for made in (
+            CrossEntropy(class_weight=(1.0, 2.0, 3.0)),
+            Bce(pos_weight=(1.0, 2.0, 3.0)),
+            Focal(alpha=(1.0, 2.0, 3.0)),
+        ):
+            with pytest.raises(DataError, match="3 weights for 2 classes"):
+                made.for_counts([30, 10])
+        with pytest.raises(DataError, match=r"loss\.weights is filled in"):
+            Bce(pos_weight=2.0, weights=(1.0, 5.0)).for_counts([30, 10])
+
+    def test_the_plain_loss_is_logged_beside_one_that_cannot_be_compared(self):
+        assert plain(CrossEntropy()) is None
+        assert plain(Bce()) is None
+        assert plain(Mse()) is None
+        for loss in (
+            CrossEntropy(label_smoothing=0.1),
+            CrossEntropy(logit_adjustment=1.0),
+            CrossEntropy(class_weight="inverse"),
+            Focal(),
+            Distill(),
+        ):
+            assert plain(loss) == CrossEntropy()
+        assert plain(Bce(pos_weight=3.0)) == Bce()
 
     def test_logit_adjustment_adds_the_log_priors(self):
         logits, targets, _ = some()
@@ -154,7 +216,7 @@ class TestCrossEntropy:
         for loss in (
             CrossEntropy(class_weight="inverse"),
             CrossEntropy(logit_adjustment=1.0),
-            Focal(class_weight="inverse"),
+            Focal(alpha="inverse"),
         ):
             with pytest.raises(ValueError, match="for_counts"):
                 loss(logits, targets, None)
@@ -272,14 +334,36 @@ class TestFocal:
         assert sum(w * n for w, n in zip(raw.weights, counts, strict=True)) / 10_000 == pytest.approx(1.0)
         scaled = Focal(alpha=(1000 / 9000, 1.0)).for_counts(counts)
         assert scaled.weights == pytest.approx(raw.weights)
+        assert Focal(alpha="inverse").for_counts(counts).weights == pytest.approx(raw.weights)
         logits, targets = torch.zeros(10, 2), torch.tensor([0] * 9 + [1])
         plain, weighed = Focal()(logits, targets, None), raw(logits, targets, None)
         assert float(weighed) == pytest.approx(float(plain))
 
+    @pytest.mark.parametrize(("gap", "times"), [(0.0, 500), (-6.0, 900)])
+    def test_raw_weights_shrink_the_plain_function_hundreds_of_times(self, gap, times):
+        # 900 common and 100 rare samples; with the gap the common class bears the loss.
+        targets = torch.tensor([0] * 900 + [1] * 100)
+        logits = torch.tensor([[gap, 0.0]], dtype=torch.float64).expand(1000, 2)
+        counts = (1 / 900, 1 / 100)
+        ratio = focal(logits, targets).mean() / focal(logits, targets, alpha=counts).mean()
+        assert float(ratio) == pytest.approx(times, rel=1e-3)
+        ce = (F.cross_entropy(logits, targets, weight=torch.tensor(w).double()) for w in (counts, (1.0, 9.0)))
+        torch.testing.assert_close(*ce)  # where the mean divides by the weights, their scale cancels
+
     def test_alpha_without_counts_has_mean_1_over_classes(self):
         logits, targets, _ = some(classes=2)
-        made = Focal(alpha=(1.0, 3.0))(logits, targets, None)
-        torch.testing.assert_close(made, focal(logits, targets, alpha=(0.5, 1.5)).sum())
+        expected = focal(logits, targets, alpha=(0.5, 1.5)).sum()
+        torch.testing.assert_close(Focal(alpha=(1.0, 3.0))(logits, targets, None), expected)
+        torch.testing.assert_close(Focal(alpha=0.75)(logits, targets, None), expected)
+
+    def test_binary_focal_equals_torchvision_up_to_the_scale_of_alpha(self):
+        ops = pytest.importorskip("torchvision.ops", reason="torchvision is the other implementation")
+        logits, _, weight = some(classes=1)
+        targets = (weight > 0.6).long()
+        expected = ops.sigmoid_focal_loss(logits[:, 0], targets.double(), alpha=0.25, gamma=2.0, reduction="sum")
+        torch.testing.assert_close(Focal(alpha=0.25)(logits, targets, None), 2 * expected, **EXACT)
+        for z, y, value in zip(logits.numpy(), targets.tolist(), focal(logits, targets, gamma=1.5), strict=True):
+            assert float(value) == pytest.approx(reference.binary_focal(float(z[0]), y, gamma=1.5), rel=1e-12)
 
     def test_alpha_of_another_length_than_the_classes_is_refused(self):
         with pytest.raises(DataError, match="2 weights for 3 classes"):
@@ -361,10 +445,11 @@ def test_sums_and_weights_of_any_pieces_add_up_to_those_of_the_whole(cuts, which
 
 @pytest.mark.parametrize("loss", [cls() for cls in ALL], ids=lambda loss: loss.name)
 def test_a_batch_of_one_works_and_is_a_scalar(loss):
-    classes = isinstance(loss, CrossEntropy | Focal | Bce)
+    classes = isinstance(loss, CrossEntropy | Focal | Bce | Distill)
     logits = torch.randn(1, 2 if classes else 1)
     targets = torch.tensor([1]) if classes else torch.tensor([0.5])
-    assert loss(logits, targets, None).shape == ()
+    told = (torch.randn(1, 2),) if isinstance(loss, Distill) else ()
+    assert loss(logits, targets, None, *told).shape == ()
     assert float(loss.weigh(targets, None)) == 1.0
 
 
@@ -378,6 +463,9 @@ def test_a_batch_of_one_works_and_is_a_scalar(loss):
         (lambda: Huber(delta=-1.0), "greater than 0"),
         (lambda: Focal(gamma=-1.0), "greater than or equal to 0"),
         (lambda: Focal(alpha=(1.0,)), "at least 2"),
+        (lambda: Focal(alpha=1.5), "less than 1"),
+        (lambda: Distill(hard_weight=1.5), "less than or equal to 1"),
+        (lambda: Distill(temperature=0.0), "greater than 0"),
         (lambda: Focal(smoothing=0.1), "Unexpected keyword"),
     ],
 )

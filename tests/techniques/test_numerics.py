@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from goodfit.techniques.numerics import Numerics, autocast, candidates, determinism, refusals
+from goodfit.techniques.numerics import Numerics, autocast, candidates, refusals, scaled_step
 
 CPU = torch.device("cpu")
 
@@ -38,17 +38,23 @@ def test_candidates_start_with_float32_and_are_never_refused():
     assert "fp16" not in found
 
 
-@pytest.mark.parametrize("before", [False, True])
-def test_determinism_puts_the_settings_back(before):
-    torch.use_deterministic_algorithms(before)
-    try:
-        with determinism(True):
-            assert torch.are_deterministic_algorithms_enabled()
-        assert torch.are_deterministic_algorithms_enabled() is before
-        with determinism(False):
-            assert torch.are_deterministic_algorithms_enabled() is before
-    finally:
-        torch.use_deterministic_algorithms(False)
+def test_a_gpu_without_bf16_refuses_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
+    assert "use 'fp16' or 'fp32'" in refusals("bf16", torch.device("cuda"))[0]
+    assert refusals("fp16", torch.device("cuda")) == []
+
+
+def test_a_scaled_step_tells_an_overflow_from_an_update():
+    weight = nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+    seen = []
+    for gradient in (1.0, float("inf"), float("nan"), 1.0, 1.0):
+        weight.grad = torch.full((2,), gradient)
+        scaler.scale(torch.ones(()))
+        scaler.unscale_(optimizer)
+        seen.append((scaled_step(scaler, optimizer), scaler.get_scale()))
+    assert seen == [(True, 8.0), (False, 4.0), (False, 2.0), (True, 2.0), (True, 4.0)]
 
 
 @pytest.mark.parametrize("settings", [{"precision": "fp8"}, {"threads": 0}, {"memory_format": "nhwc"}])

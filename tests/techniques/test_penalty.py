@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from goodfit.techniques.penalty import Penalty, l2_penalty, sparsity
+from goodfit.techniques.penalty import Penalty, l2_penalty, penalised, sparsity
 
 
 def weights(seed=0):
@@ -86,3 +86,35 @@ def test_switched_off_it_changes_nothing():
 def test_settings_out_of_range_are_refused_with_the_range(settings):
     with pytest.raises(ValueError, match=r"greater than or equal to 0|finite"):
         Penalty(**settings)
+
+
+class Small(nn.Module):
+    """A matrix, its bias, a norm and a table of biases that is two-dimensional."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(4, 3), nn.BatchNorm1d(3)
+        self.bias = nn.Parameter(torch.zeros(2, 3))
+        self.frozen = nn.Linear(3, 3)
+        self.frozen.requires_grad_(False)
+
+
+def test_penalties_are_for_trainable_matrices_and_filters_not_for_norms_and_biases_of_any_shape():
+    model = Small()
+    assert [id(p) for p in penalised(model)] == [id(model.linear.weight)]
+
+
+def test_every_weight_moves_by_its_own_groups_rate():
+    one, other = (nn.Parameter(torch.ones(2, 2)) for _ in range(2))
+    optimizer = torch.optim.SGD([{"params": [one], "lr": 0.1}, {"params": [other], "lr": 0.5}])
+    Penalty(l1=1.0).after_step([one, other], optimizer)
+    torch.testing.assert_close(one.detach(), torch.full((2, 2), 0.9))
+    torch.testing.assert_close(other.detach(), torch.full((2, 2), 0.5))
+    Penalty(l1=1.0).after_step([one], optimizer)
+    torch.testing.assert_close(other.detach(), torch.full((2, 2), 0.5))
+
+
+def test_a_frozen_layer_keeps_its_weights():
+    weight = nn.Parameter(torch.ones(2, 2), requires_grad=False)
+    Penalty(l1=1.0).after_step([weight], 0.1)
+    assert torch.equal(weight, torch.ones(2, 2))

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler as torch_schedules
 
+from goodfit.techniques.optimizer import set_lr, set_momentum
 from goodfit.techniques.schedule import (
     ALL,
     Constant,
@@ -72,7 +75,8 @@ def test_rates_are_never_negative_and_warm_up_starts_above_zero(total, warmup, w
     values = curve(made, total, 10)
     assert min(values) >= -1e-15
     assert max(values) <= 1 + 1e-12
-    assert values[0] > 0
+    if which is not CosineLog or total >= 16:  # a wave of a shorter run may end with the first step
+        assert values[0] > 0
     if "warmup" in which.__dataclass_fields__ and warmup <= total:
         assert values[0] == pytest.approx(1 / warmup)
         assert which not in WITHOUT_STEPS or values[:warmup] == sorted(values[:warmup])
@@ -104,6 +108,83 @@ def test_exponential_equals_torch_at_whole_epochs_and_is_continuous_between():
     made = curve(Exponential(gamma=0.9), 40, 4)
     assert made[::4] == pytest.approx(expected[::4])
     assert made[2] == pytest.approx(0.9**0.5)
+
+
+@pytest.mark.parametrize("total", [2, 11, 64])
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_decays_over_the_whole_run_equal_torch_stepped_every_step(total, floor):
+    pairs = [
+        (Cosine(floor=floor), lambda o: torch_schedules.CosineAnnealingLR(o, T_max=total - 1, eta_min=floor)),
+        (Linear(floor=floor), lambda o: torch_schedules.LinearLR(o, 1.0, floor, total_iters=total - 1)),
+    ]
+    if not floor:
+        pairs.append((Polynomial(power=3), lambda o: torch_schedules.PolynomialLR(o, total - 1, power=3)))
+    for ours, theirs in pairs:
+        expected, _ = torch_curve(theirs, total)
+        assert curve(ours, total, 5) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("warmup", [1, 4, 20])
+def test_warm_up_then_cosine_equals_torch_in_sequence(warmup):
+    def theirs(optimizer):
+        up = torch_schedules.LinearLR(optimizer, 1 / warmup, 1.0, total_iters=max(warmup - 1, 1))
+        down = torch_schedules.CosineAnnealingLR(optimizer, T_max=60 - 1 - warmup)
+        return torch_schedules.SequentialLR(optimizer, [up, down], [warmup])
+
+    if warmup == 1:
+        expected, _ = torch_curve(lambda o: torch_schedules.CosineAnnealingLR(o, T_max=58), 59)
+        expected = [1.0, *expected]
+    else:
+        expected, _ = torch_curve(theirs, 60)
+    assert curve(Cosine(warmup=f"{warmup} steps"), 60, 5) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("total", [12, 100])
+def test_one_cycle_equals_the_formula_in_rate_and_momentum(total):
+    made = OneCycle(up="25%", div=10.0, final_div=100.0, low=0.8, high=0.9)
+    for t in range(total):
+        rate, momentum = reference.one_cycle(t, total, up=0.25, start=0.1, end=1e-3, low=0.8, high=0.9)
+        assert made.factor(Moment(0, 0, t, total)) == pytest.approx(rate, abs=1e-12)
+        assert made.momentum(Moment(0, 0, t, total)) == pytest.approx(momentum, abs=1e-12)
+
+
+def test_one_cycle_reaches_the_optimizers_momentum_or_first_beta():
+    schedule, weight = OneCycle(), torch.nn.Parameter(torch.zeros(1))
+    adam = torch.optim.AdamW([{"params": [weight], "base_lr": 0.1}])
+    sgd = torch.optim.SGD([{"params": [weight], "base_lr": 0.1}], momentum=0.5)
+    moment = Moment(0, 0, 29, 100)
+    for optimizer in (adam, sgd):
+        set_lr(optimizer, schedule.factor(moment))
+        set_momentum(optimizer, schedule.momentum(moment))
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
+    assert adam.param_groups[0]["betas"] == pytest.approx((0.85, 0.999))
+    assert sgd.param_groups[0]["momentum"] == pytest.approx(0.85)
+
+
+def test_the_named_forms_are_what_their_pages_say():
+    gamma, every = 0.5, 10
+    continuous = curve(Exponential(gamma=gamma, every="10 steps"), 40, 1)
+    assert continuous == pytest.approx([reference.decay_by_k(t, k=-math.log(gamma) / every) for t in range(40)])
+    steps = curve(Step(gamma=gamma, every="10 steps"), 40, 1)
+    assert steps == pytest.approx([reference.staircase(t, every=every, gamma=gamma) for t in range(40)])
+    assert continuous[::10] == pytest.approx(steps[::10])
+
+
+def test_stepped_once_an_epoch_after_it_the_first_epoch_is_at_full_rate_and_the_floor_is_never_reached():
+    wrong = [reference.stepped_after_each_epoch(e, 30, warmup=5, lr=1e-3, floor=1e-6) for e in range(30)]
+    assert wrong[:2] == pytest.approx([1e-3, 2e-4])
+    assert min(wrong) > 1e-6 * 1.5
+    right = [1e-3 * factor for factor in curve(Cosine(warmup="5 epochs", floor=1e-3), 300, 10)]
+    assert right[0] == pytest.approx(1e-3 / 50)
+    assert right[-1] == pytest.approx(1e-6, rel=1e-12)
+
+
+def test_a_schedule_knows_nothing_but_the_step_so_it_may_be_asked_in_any_order():
+    for which in ALL:
+        schedule = which()
+        forwards = curve(schedule, 30, 5)
+        backwards = [schedule.factor(Moment(0, t // 5, t, 30, 5)) for t in reversed(range(30))]
+        assert backwards[::-1] == forwards
 
 
 def test_a_staircase_stands_at_1_where_the_continuous_form_has_fallen_to_0_316():

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goodfit.techniques.stopping import NoStopping, Patience, best_of, wasted
+import goodfit
+from goodfit.probes import before_training
+from goodfit.techniques.stopping import NoStopping, Patience, best_of, cost, wasted
 
 values = st.one_of(st.floats(-10, 10), st.sampled_from([math.nan, math.inf, -math.inf]))
 
@@ -77,3 +79,40 @@ def test_an_empty_history_has_no_best():
 def test_settings_out_of_range_are_refused_with_the_range(settings):
     with pytest.raises(ValueError, match=r"greater than or equal to|less than"):
         Patience(**settings)
+
+
+def test_what_stopping_cost_is_the_steps_after_the_best_and_the_share_of_the_plan_not_run():
+    found = cost([10, 20, 30, 40], best=1, total=200)
+    assert found == {"best_step": 20, "after_best": 20, "planned": 200, "not_run": 0.8}
+    assert cost([10, 20], best=1, total=20) == {"best_step": 20, "after_best": 0, "planned": 20, "not_run": 0.0}
+
+
+def test_a_run_that_stops_early_says_what_it_cost_everywhere(capsys, monkeypatch):
+    monkeypatch.setattr(before_training, "ONE_BATCH_SECONDS", 0.05)
+    recipe = goodfit.Recipe().patched(
+        {
+            "model.name": "mlp",
+            "model.width": 8,
+            "model.depth": 1,
+            "epochs": 40,
+            "optimizer.name": "sgd",
+            "optimizer.lr": 1e-7,
+            "schedule.name": "constant",
+            "stopping.name": "patience",
+            "stopping.patience": 3,
+            "stopping.min_delta": 0.01,
+        }
+    )
+    run = goodfit.train("iris", recipe=recipe, out="r")
+    rows = run.metrics
+    assert rows[-1]["step"] == run.results["steps"] == 4 * rows[0]["step"]
+    said = run.results["stopping"]
+    best = max((row for row in rows if row["best"]), key=lambda row: row["step"])
+    assert said["best_step"] == best["step"]
+    assert said["after_best"] == rows[-1]["step"] - best["step"]
+    assert said["not_run"] == pytest.approx(1 - rows[-1]["step"] / said["planned"])
+    assert said["not_run"] > 0.8
+    screen = " ".join(capsys.readouterr().out.split())
+    report = " ".join((run.folder / "report.html").read_text(encoding="utf-8").split())
+    for place in (screen, report):
+        assert f"left {100 * said['not_run']:.0f} % of the planned {said['planned']:,} steps unrun" in place

@@ -1,0 +1,1 @@
+"""How often `goodfit check` is right: programs that train, with and without a fault."""

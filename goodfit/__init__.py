@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from goodfit.recipe import Recipe
     from goodfit.run import Run
     from goodfit.types import Batch, Finding, InputSpec, Moment, Task
+    from goodfit.watching import watch
 
 __version__ = "0.1.0"
 
@@ -46,6 +47,7 @@ __all__ = [
     "explain",
     "read",
     "train",
+    "watch",
 ]
 
 # PyTorch takes a second to import, and what reads tables another: a program pays when it first asks for one of these.
@@ -64,10 +66,15 @@ _LATER = {
     "explain": "goodfit.pages",
     "read": "goodfit.data",
     "train": "goodfit.job",
+    "watch": "goodfit.watching",
+    "load_ipython_extension": "goodfit.integrations.notebook",
 }
+_MODULES = ("integrations", "testing")
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"goodfit.{name}")
     if name not in _LATER:
         raise AttributeError(f"module 'goodfit' has no attribute {name!r}")
     value = getattr(importlib.import_module(_LATER[name]), name)
@@ -76,4 +83,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

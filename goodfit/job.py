@@ -65,8 +65,9 @@ from goodfit.techniques.stopping import cost
 from goodfit.techniques.views import View
 from goodfit.types import Batch, Inputs, Moment, Part, Tensors, to_device
 
-NORM_SAMPLES = 2048
-"""Training samples from which batch norms of averaged weights take fresh statistics."""
+NORM_SAMPLES, NORM_SHARE = 2048, 0.25
+"""Batch norms of averaged weights take fresh statistics from so many training samples: at each validation this share of
+an epoch at most (a forward pass of it, or of 256), and no more than are needed."""
 BEFORE_THE_PLAN = ("lock.json", "findings.json", "preflight.json", "recipe.toml", "data.json")
 """What a run that was refused in pre-flight leaves in its folder; the next try takes the folder over."""
 
@@ -612,7 +613,8 @@ class Job:
     def forwards(self, model: nn.Module) -> Iterator[Tensor]:
         """The outputs for some training samples, always the same ones: what batch norms take fresh statistics from."""
         part, device = self.data.train, self.device
-        order = keyed.permutation(keyed.key(int(self.plan["seed"]), "norms"), len(part))[:NORM_SAMPLES]
+        most = min(NORM_SAMPLES, max(256, round(NORM_SHARE * len(part))))
+        order = keyed.permutation(keyed.key(int(self.plan["seed"]), "norms"), len(part))[:most]
         pieces = order.tensor_split(-(-len(order) // max(1, min(self.samples_at_once, 512))))
         for batch in part.batches(pieces):
             with autocast(self.plan["numerics.precision"], device):

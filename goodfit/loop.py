@@ -25,8 +25,8 @@ from goodfit.techniques.gradient import Reduce, alone
 from goodfit.techniques.memory import Memory
 from goodfit.techniques.numerics import Precision, autocast, scaled_step
 from goodfit.techniques.optimizer import set_lr, set_mode, set_momentum
-from goodfit.techniques.phases import enter
 from goodfit.techniques.penalty import penalised
+from goodfit.techniques.phases import enter
 from goodfit.techniques.transfer import thaw
 from goodfit.techniques.views import View, averaged
 from goodfit.types import Batch, Inputs, Moment, Part, to_device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -77,7 +78,9 @@ class Watch:
         step = self._first.setdefault(key, self.live.step)
         dated = finding if finding.step is not None else replace(finding, step=step)
         if new and self.say is not None:
-            self.say(dated)
+            # A program may have closed what is printed to; that must not stop it, and the findings are kept.
+            with contextlib.suppress(Exception):
+                self.say(dated)
         return dated
 
     @property
@@ -137,4 +140,18 @@ def watch(*models: nn.Module, ignore: Iterable[str] = (), say: Callable[[Finding
     return Watch(*models, ignore=ignore, say=say)
 
 
-__all__ = ["LOOKS", "Watch", "watch"]
+def in_words(finding: Finding) -> str:
+    """A finding as plain text: what is wrong and where; then the numbers, why it matters, and the fix, a line each.
+
+    >>> print(in_words(Finding("stale-gradient", "error", "gradients pile up", "train.py:7", {"steps": 3}, "clear")))
+    stale-gradient: train.py:7: gradients pile up
+      seen: steps 3
+      fix: clear
+    """
+    numbers = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in finding.evidence.items())
+    lines = [": ".join(filter(None, (finding.rule, finding.where, finding.message)))]
+    more = (("seen", numbers), ("why", finding.why), ("fix", finding.fix), *(("also", one) for one in finding.folded))
+    return "\n".join([*lines, *(f"  {label}: {text}" for label, text in more if text)])
+
+
+__all__ = ["LOOKS", "Watch", "in_words", "watch"]

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "goodfit"
 # Imports point down only. What stands in one line may import from its own line and from those below.
 LAYERS = [
     ["cli", "__main__", "__init__"],
-    ["job"],
+    ["job", "findings", "integrations"],
     ["screen", "pages"],
     ["origin"],
     ["run", "record", "teacher", "ensemble", "soup"],
@@ -29,7 +29,7 @@ LAYERS = [
     ["defaults", "rates"],
     ["pretrained"],
     ["data", "report", "evaluation"],
-    ["recipe", "program"],
+    ["recipe", "program", "testing"],
     ["techniques", "watching"],
     ["models", "rules"],
     ["probes", "check"],
@@ -49,6 +49,8 @@ MAY_IMPORT = {
     "observer": {"observer"},
     "probes": {"probes", "observer", "keyed", "types"},
     "program": {"watching", "observer", "types", "errors"},
+    "testing": {"watching", "rules", "probes", "check", "types", "errors"},
+    "integrations": {"watching", "types", "errors"},
     "watching": {"rules", "probes", "check", "observer", "types"},
     "check": {"types"},
     "rules": {"rules", "check", "types"},
@@ -181,7 +183,7 @@ def test_techniques_and_models_load_without_the_libraries_for_tables_and_picture
 def test_the_public_names_are_these() -> None:
     assert goodfit.__all__ == [
         "Batch", "DataError", "Ensemble", "Finding", "GoodfitError", "InputSpec", "MissingExtra", "ModelError", "Moment", "Plan",
-        "Recipe", "RecipeError", "Run", "RunError", "Task", "describe", "dry_run", "explain", "read", "train",
+        "Recipe", "RecipeError", "Run", "RunError", "Task", "describe", "dry_run", "explain", "read", "train", "watch",
     ]  # fmt: skip
     for name in goodfit.__all__:
         assert getattr(goodfit, name) is not None

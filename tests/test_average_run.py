@@ -47,7 +47,10 @@ def train(out: str, **changes: object) -> Run:
 
 
 @pytest.mark.parametrize("name", AVERAGES)
-def test_the_weights_that_are_kept_have_the_norm_statistics_of_the_training_images(name: str) -> None:
+def test_the_weights_that_are_kept_have_the_norm_statistics_of_the_training_images(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "NORM_SHARE", 1.0)
     run = train("r", **AVERAGES[name])
     model = run.model()
     convolution, norm = model.get_submodule("body.0"), model.get_submodule("body.1")

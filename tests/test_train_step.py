@@ -221,3 +221,24 @@ def test_a_step_that_ran_out_of_memory_is_that_of_the_size_that_fits() -> None:
         made.append(torch.cat([weights(model), noted, *(b.flatten().float() for b in model.buffers())]))
     assert torch.equal(made[0], made[1])
     assert not torch.equal(made[0], made[2])
+
+
+def test_what_a_failed_try_noted_of_the_plain_loss_is_forgotten() -> None:
+    made = []
+    for microbatch in ("auto", 3):
+        model = net()
+        memory = Memory(model) if microbatch == "auto" else None
+        run = state(model, Sgd(lr=0.1), memory=memory)
+        if memory is not None:
+            memory.samples, calls = 5, iter(range(100))
+
+            def second(module: nn.Module, inputs: tuple[Tensor, ...], calls: Any = calls) -> None:
+                if next(calls) == 1:
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+
+            model[3].register_forward_pre_hook(second)
+        batch = a_batch(0)._replace(inputs=a_batch(0).inputs.float())
+        train_step(run, slots(gradient=Accumulate(microbatch=microbatch), plain=CrossEntropy()), batch, moment(0))
+        made.append([float(one) for one in run.plain])
+    assert made[0] == made[1]
+    assert made[0][1] == 10

@@ -7,6 +7,7 @@ import math
 import sysconfig
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from torch import Tensor, nn
 from goodfit import keyed
 from goodfit.probes.record import NotRecorded, Values, said
 from goodfit.types import Inputs, Task
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""A loss of somebody's own: of outputs and targets, where a task's plain loss is not what is trained."""
 
 GRADIENT_SECONDS = 1.5
 ONE_BATCH_SECONDS = 3.0
@@ -80,7 +84,7 @@ def initial_loss(task: Task, model: nn.Module, ready: Inputs, aim: Tensor) -> Va
     return {"loss.initial": loss, "loss.expected": spread, "loss.expected_name": "the targets' mean square"}
 
 
-def gradients(task: Task, model: nn.Module, ready: Inputs, aim: Tensor) -> Values:
+def gradients(task: Task | Loss, model: nn.Module, ready: Inputs, aim: Tensor) -> Values:
     """Which trainable parameters get no gradient, or one that is not finite, after one backward pass on a copy."""
     trial = copied(model).train()
     loss = plain_loss(task, trial(ready), aim)
@@ -132,7 +136,9 @@ def causal_leak(model: nn.Module, ready: Inputs, vocabulary: int) -> Values:
     }
 
 
-def numerical_gradient(task: Task, model: nn.Module, ready: Inputs, aim: Tensor, *, tensors: int = 6) -> Values:
+def numerical_gradient(
+    task: Task | Loss, model: nn.Module, ready: Inputs, aim: Tensor, *, tensors: int = 6
+) -> Values:
     """Worst relative difference between back-propagation and central differences in float64 along random directions.
 
     Tensors along which the slopes to the two sides differ stand at a kink of the loss and are left out. So is what does
@@ -208,7 +214,7 @@ def one_batch(task: Task, model: nn.Module, ready: Inputs, aim: Tensor) -> Value
     torch.optim.Adam([nn.Parameter(torch.zeros(1))])
     began = time.monotonic()
     for rate in (1e-3, 1e-2, 1e-4):
-        trial = _without_dropout(copied(model).train())
+        trial = without_dropout(copied(model).train())
         parameters = [p for p in trial.parameters() if p.requires_grad]
         if not parameters:
             raise NotRecorded("no parameter is trainable")
@@ -234,8 +240,11 @@ def one_batch(task: Task, model: nn.Module, ready: Inputs, aim: Tensor) -> Value
     return {**best, "one_batch.size": len(few), "one_batch.floor": floor}
 
 
-def plain_loss(task: Task, logits: Tensor, aim: Tensor) -> Tensor:
-    """Cross-entropy or mean squared error with nothing added; ensembles inside a model count each member."""
+def plain_loss(task: Task | Loss, logits: Tensor, aim: Tensor) -> Tensor:
+    """Cross-entropy or mean squared error with nothing added, or a given loss; ensembles in a model count each member.
+    """
+    if not isinstance(task, Task):
+        return task(logits, aim)
     if task.kind == "classification" or task.tokens:
         if task.tokens:
             return nn.functional.cross_entropy(logits.flatten(0, 1), aim.flatten(), ignore_index=-100)
@@ -307,7 +316,7 @@ def _wake(model: nn.Module) -> None:
                 parameter.copy_(0.1 * noise)
 
 
-def _without_dropout(model: nn.Module) -> nn.Module:
+def without_dropout(model: nn.Module) -> nn.Module:
     """Sets every probability of leaving something out to zero; a loss of zero cannot be reached with it."""
     for module in model.modules():
         kind = type(module).__name__.lower()

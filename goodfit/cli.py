@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 app = typer.Typer(
     name="goodfit",
@@ -174,40 +175,139 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
     print(Run(run).report())
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+class _Check(typer.core.TyperCommand):
+    """``-m`` is ours in front of the program only: behind it, it may be the program's own (a momentum, say)."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Write the leading ``-m`` as ``--module``; all words of another program's are left as they are."""
+        place = 0
+        while place < len(args) and args[place].startswith("--") and args[place] != "--":
+            place += 1 if "=" in args[place] or args[place] in ("--json", "--help") else 2
+        if place + 1 < len(args) and args[place] == "-m":
+            args = [*args[:place], "--module", *args[place + 1 :]]
+        return list(super().parse_args(ctx, args))
+
+
+@app.command(cls=_Check, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def check(
-    context: typer.Context,
-    program: Annotated[Path, typer.Argument(help="A Python program that trains; its own arguments follow.")],
-    steps: Annotated[int | None, typer.Option(help="End the program after so many optimizer updates.")] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="WHAT [ARGUMENTS]...",
+            help="A Python program that trains, and its own arguments; a run folder; or a data set, as goodfit train "
+            "reads it.",
+        ),
+    ] = None,
+    module: Annotated[
+        str | None, typer.Option("--module", metavar="NAME", help="Run a module, as python -m does; also -m NAME.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="End the program after so many optimizer updates.")] = None,
     fail_on: Annotated[str | None, typer.Option(help="Exit with 1 for findings this grave: error, warning.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what was found as JSON; what the program prints goes to stderr.")
+    ] = False,
+    report: Annotated[Path | None, typer.Option(help="Write what was found to this page (.html).")] = None,
     ignore: Annotated[list[str] | None, typer.Option(help="Do not ask this rule; repeatable.")] = None,
 ) -> None:
-    """Run PROGRAM, unmodified, and say what is wrong with its training. Options stand before PROGRAM or behind it."""
-    from goodfit.errors import GoodfitError, nearest
-    from goodfit.program import GRAVITY, check_program
-    from goodfit.rules.live import LIVE_RULES
-    from goodfit.screen import Screen
+    """Run a program, unmodified, and say what is wrong with its training.
 
-    names = [rule.name for rule in LIVE_RULES]
+    These options are goodfit's before the program and behind it; all others are the program's. What stands behind
+    -- is the program's alone: goodfit check train.py -- --steps 5
+    """
+    from contextlib import nullcontext
+
+    from goodfit import store
+    from goodfit.errors import GoodfitError, RunError, nearest
+    from goodfit.program import GRAVITY, check_program, printing_aside
+    from goodfit.rules import RULES
+    from goodfit.rules.live import LIVE_RULES
+    from goodfit.screen import Screen, counted
+
+    names = [rule.name for rule in (*RULES, *LIVE_RULES)]
     for name in ignore or []:
         if name not in names:
             raise GoodfitError(f"--ignore {name}: there is no such rule{nearest(name, names)}")
     if fail_on is not None and fail_on not in GRAVITY:
         raise GoodfitError(f"--fail-on {fail_on}: give error, warning or advice")
+    what, *rest = [module, *(words or [])] if module else words or [""]
+    if not what:
+        raise GoodfitError("say what to check: a Python program, a run folder or a data set; see goodfit check --help")
+    if report is not None:
+        report = report.absolute()  # the program may change the folder
+        try:
+            store.probe(report.parent)
+        except RunError as error:
+            raise GoodfitError(str(error).split("; free space")[0] + "; give --report another place") from error
     screen = Screen()
-    checked = check_program(
-        program, context.args, steps=steps, ignore=ignore or (), say=None if as_json else screen.finding
-    )
+    if not module and not _is_program(Path(what)):
+        checked = _check_files(what, rest, screen, ignore=ignore or [], quiet=as_json)
+    else:
+        with printing_aside() if as_json else nullcontext():
+            say = None if as_json else screen.finding
+            checked = check_program(what, rest, module=bool(module), steps=steps, ignore=ignore or (), say=say)
+        if not as_json:
+            screen.checked(checked)
     if as_json:
         print(checked.to_json())
-    else:
-        screen.checked(checked)
+    if report is not None:
+        from goodfit.report.checked import write_checked
+
+        write_checked(report, what, counted(checked.findings), checked)
+        if not as_json:
+            screen.line(f"  report   {report}")
     if checked.ended == "interrupted":
         sys.exit(130)
     if fail_on is not None and checked.worst() >= GRAVITY[fail_on]:
         sys.exit(1)
     sys.exit(checked.code if checked.ended != "stopped" else 0)
+
+
+def _is_program(path: Path) -> bool:
+    """Whether this is for Python to run: a .py file, one whose first line names Python, a folder with __main__.py."""
+    if path.suffix in (".py", ".pyw") or (path / "__main__.py").is_file():
+        return True
+    if path.suffix or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.readline(200)
+    return head.startswith(b"#!") and b"python" in head
+
+
+def _check_files(what: str, rest: list[str], screen: Any, *, ignore: list[str], quiet: bool) -> Any:
+    """What a run folder has noted, or the audit of a data set; shown at once, the gravest first."""
+    from dataclasses import replace
+
+    from goodfit.errors import GoodfitError
+    from goodfit.findings import of_data, of_run
+    from goodfit.program import GRAVITY
+    from goodfit.screen import counted
+
+    if what.endswith(".ipynb"):
+        raise GoodfitError(f"{what} is a notebook; in it: %load_ext goodfit, then %%goodfit on top of the cell")
+    if (Path(what) / "plan.json").is_file():
+        if rest:
+            raise GoodfitError(f"{rest[0]}: a run folder is checked without further arguments")
+        checked = of_run(Path(what))
+        summary: Any = ()
+    else:
+        target = None
+        if rest:
+            name, _, value = rest[0].partition("=")
+            value = value or (rest[1] if len(rest) > 1 else "")
+            if name != "--target" or not value:
+                raise GoodfitError(f"{rest[0]}: of a data set only --target COLUMN can be said")
+            target = value
+        checked, summary = of_data(what, target=target)
+    order = sorted(checked.findings, key=lambda one: -GRAVITY[one.severity])
+    checked = replace(checked, findings=tuple(one for one in order if one.rule not in ignore))
+    if not quiet:
+        screen.rows(summary)
+        for one in checked.findings:
+            screen.finding(one)
+        for rule, reason in checked.not_checked:
+            screen.line(f"not checked  {rule}: {reason}")
+        screen.line(counted(checked.findings))
+    return checked
 
 
 @app.command()

@@ -292,6 +292,7 @@ def fit(
                 scores = [one[metric] for one in state.history]
                 best = stopping.best(scores, larger_is_better=larger_is_better) == len(scores) - 1
                 save(state, best)
+                best = best and getattr(stopping, "keep", "best") == "best"
                 for watcher in watchers:
                     watcher.evaluated(moment, row, best)
                 if stopping.stop(scores, larger_is_better=larger_is_better) and state.step < total:

@@ -352,6 +352,9 @@ def _conflicts(choices: Mapping[str, Choice], data: Data, device: torch.device) 
     model = str(choices["model.name"].value)
     if is_pretrained({k: c.value for k, c in choices.items()}) and choices["init.name"].value != "keep":
         yield "init.name would draw the pretrained weights anew; leave it out, or set model.pretrained = false"
+    own = choices.get("optimizer.layer_decay")
+    if "transfer.layer_decay" in choices and own is not None and own.value != 1.0:
+        yield "optimizer.layer_decay and transfer.layer_decay are the same thing; set the latter alone"
     if choices["sampling.name"].value == "streams" and (
         kind != "language" or not model.startswith(("rnn", "lstm", "gru", "custom:"))
     ):

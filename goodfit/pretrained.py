@@ -57,7 +57,7 @@ def rows_for(data: Data, asked: Mapping[str, Any]) -> Values:
     }
     if strategy(data, asked) == "head":
         return rows | _head(samples)
-    if kind == "text":
+    if kind in ("text", "language"):
         return rows | _text(samples)
     return rows | _others(samples) | (_trivial() if _photographs(data) else {})
 

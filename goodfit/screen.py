@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,10 +13,12 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from torch import Tensor
 
-from goodfit.plan import Plan
 from goodfit.program import Checked
 from goodfit.report.words import training_words
 from goodfit.types import Finding, Moment
+
+if TYPE_CHECKING:  # a plan brings everything that reads data with it: seconds, which other programs need not wait
+    from goodfit.plan import Plan
 
 MARKS = {"error": "[bold red]error[/]", "warning": "[yellow]warning[/]", "advice": "[cyan]advice[/]"}
 
@@ -96,7 +98,8 @@ class Screen:
         """One finding in full: what, where, the numbers, why it matters, the fix."""
         step = "" if one.step is None else f" [dim](step {one.step})[/]"
         where = f"{escape(one.where)}: " if one.where else ""
-        self.console.print(f"{MARKS[one.severity]} [bold]{escape(one.rule)}[/] {where}{escape(one.message)}{step}")
+        mark = f"{MARKS[one.severity]} [bold]{escape(one.rule)}[/]"
+        self.console.print(f"{mark} {where}{escape(one.message)}{step}", soft_wrap=True)
         numbers = ", ".join(f"{name} {_number(value)}" for name, value in one.evidence.items())
         for label, text in (("seen", numbers), ("why", one.why), ("fix", one.fix), *(("also", f) for f in one.folded)):
             if text:
@@ -106,17 +109,19 @@ class Screen:
         """The last lines of a checked program; its findings were shown as they came."""
         if checked.steps == 0:
             self.warn("saw no optimizer step: nothing was trained, or by other means than torch.optim")
-        for rule, reason in checked.not_checked if checked.steps else ():
+        for rule, reason in checked.not_checked:
             self.console.print(f"[dim]not checked  {escape(rule)}: {escape(reason)}[/]", soft_wrap=True)
         if checked.steps == 0 and not checked.findings:
             return
-        count = len(checked.findings)
-        graver = sum(f.severity == "error" for f in checked.findings)
-        what = "nothing wrong was found" if not count else f"{count} finding{'s' * (count > 1)}, {graver} certain"
         ended = {"done": "", "stopped": "; stopped there", "failed": "; then the program failed"}
-        self.console.print(f"{what} in {checked.steps:,} steps{ended.get(checked.ended, '; interrupted')}")
-        if count:
-            self.console.print(f"  [dim]what a rule looks for: goodfit explain {checked.findings[0].rule}[/]")
+        steps = f"{checked.steps:,} step{'s' * (checked.steps != 1)}"
+        self.console.print(f"{counted(checked.findings)} in {steps}{ended.get(checked.ended, '; interrupted')}")
+        self.pages(checked)
+
+    def pages(self, checked: Checked) -> None:
+        """Where to read on about what was found."""
+        if checked.findings:
+            self.console.print(f"  [dim]what a rule looks for: goodfit explain {escape(checked.findings[0].rule)}[/]")
 
     def plan(self, plan: Plan, *, everything: bool = False) -> None:
         """The plan as a table; without ``everything`` only what is no class default."""
@@ -305,6 +310,18 @@ class Screen:
         loss = f"loss {float(self._loss):.4f}" if self._loss is not None else ""
         parts = [loss, self._valid, f"lr {self._lr:.1e}", f"{self._samples / spent:,.0f}/s", f"{clock(left)} left"]
         return "  ".join(p for p in parts if p)
+
+
+def counted(findings: Sequence[Finding]) -> str:
+    """How much was found; advice is no finding.
+
+    >>> counted([]), counted([Finding("a", "error", "x"), Finding("b", "advice", "y")])
+    ('nothing wrong was found', '1 finding, 1 certain, and 1 piece of advice')
+    """
+    advice = sum(f.severity == "advice" for f in findings)
+    graver, count = sum(f.severity == "error" for f in findings), len(findings) - advice
+    what = "nothing wrong was found" if not count else f"{count} finding{'s' * (count > 1)}, {graver} certain"
+    return what + (f", and {advice} piece{'s' * (advice > 1)} of advice" if advice else "")
 
 
 def _value(key: str, value: Any) -> str:

@@ -18,14 +18,16 @@ import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from goodfit.errors import RunError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MANIFEST = "MANIFEST.json"
 _STAGING = ".staging-"

@@ -334,6 +334,7 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {"trained": trained, "normalis
 def serve(rank: int, meeting: str, pipe: Any) -> None:
     """What each of the two processes runs: task after task, until there is none."""
     os.environ["XDG_CACHE_HOME"] = str(Path(meeting).parent / "cache")
+    os.chdir(Path(meeting).parent)
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     world = World(rank, 2)

@@ -152,6 +152,12 @@ def test_few_texts_train_a_head_and_many_all_layers(tmp_path: Path) -> None:
     assert (scratch["transfer.name"], scratch["data.like"]) == ("none", f"hf:{folder}")
 
 
+def test_layer_decay_is_asked_for_once(tmp_path: Path) -> None:
+    recipe = Recipe().patched({"transfer.name": "full", "optimizer.name": "adamw", "optimizer.layer_decay": 0.8})
+    with pytest.raises(RecipeError, match=r"optimizer\.layer_decay and transfer\.layer_decay are the same thing"):
+        goodfit.dry_run(reviews(), recipe=recipe)
+
+
 def test_an_image_model_is_tuned_by_folder(tmp_path: Path, image_folder: Callable[..., Path]) -> None:
     folder = save_timm(tmp_path / "timm")
     pictures = str(image_folder(each=16, side=32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,8 +13,8 @@ class Names:
 
     def __init__(self) -> None:
         self._roots: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-        self._parameters: dict[int, tuple[weakref.ref[Tensor], str]] = {}
-        self._modules: dict[int, tuple[weakref.ref[nn.Module], str]] = {}
+        self._parameters: dict[int, tuple[weakref.ref[Any], str]] = {}
+        self._modules: dict[int, tuple[weakref.ref[Any], str]] = {}
 
     def seen(self, module: nn.Module) -> None:
         """A module was called from the outside: everything in it has a name below it."""
@@ -40,7 +41,7 @@ class Names:
         """Whether a module that was called holds this tensor."""
         return bool(self._look(self._parameters, tensor))
 
-    def _look(self, table: dict[int, tuple[weakref.ref[object], str]], thing: object) -> str:  # type: ignore[type-arg]
+    def _look(self, table: dict[int, tuple[weakref.ref[Any], str]], thing: object) -> str:
         held = table.get(id(thing))
         if held is None or held[0]() is not thing:  # ids are used again, so the object itself is compared
             self._build()

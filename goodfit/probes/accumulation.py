@@ -1,4 +1,4 @@
-"""Which backward passes an optimizer's step consumes: windows of micro-batches, what is cleared, how they are weighted."""
+"""Which backward passes a step consumes: windows of micro-batches, what is cleared, how they are weighted."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Micro:
 class Window:
     """The backward passes, all at one line, that one step consumed.
 
-    wasted: backward passes at the same line that were cleared since the step before. scaled_later: whether the
+    wasted: backward passes at the same line that were cleared since the step before, each
+    from a new batch where loaders give them. scaled_later: whether the
     gradients were changed by hand before the step.
     """
 
@@ -80,6 +81,7 @@ class _Open:
         self.ended = False
         self.clips = 0
         self.version = -1
+        self.weights = -1
 
 
 class Accumulation(Listener):
@@ -96,6 +98,7 @@ class Accumulation(Listener):
         self.calls: list[tuple[bool, int, int]] = []
         self.fresh = False
         self.scaled = False
+        self.loaders = False
         self.inside: Optimizer | None = None
 
     @override
@@ -104,7 +107,7 @@ class Accumulation(Listener):
 
     @override
     def batch(self, loader: Any, number: int, batch: Any) -> None:
-        self.fresh = True
+        self.fresh = self.loaders = True
 
     @override
     def loader_ends(self, loader: Any, batches: int) -> None:
@@ -142,6 +145,8 @@ class Accumulation(Listener):
     @override
     def after_backward(self, roots: tuple[Tensor, ...]) -> None:
         for optimizer, one in self.open.items():
+            if len(one.micros) == 1:
+                one.weights = _weights(optimizer)
             if len(one.micros) > 1:
                 one.version, one.clips = _version(optimizer), 0
 
@@ -161,6 +166,8 @@ class Accumulation(Listener):
             if not self.scaled and facts is not None and one.ended and len({m.where for m in one.micros}) == 1:
                 facts.tails.append(len(one.micros))
                 facts.cleared_where = str(self.live.where())
+            elif one.weights != _weights(optimizer):
+                pass  # something used them by hand: sharpness-aware steps move the weights there and back
             elif not self.scaled and len(one.wasted) < 100:
                 one.wasted += one.micros
                 if facts is None or len(facts.windows) < 20:
@@ -186,7 +193,7 @@ class Accumulation(Listener):
                 Window(
                     line,
                     len(one.micros),
-                    sum(m.where == line for m in one.wasted),
+                    sum(m.where == line and m.fresh >= self.loaders for m in one.wasted),
                     tuple(m.divisor for m in one.micros),
                     all(m.mean for m in one.micros),
                     tuple(m.valid for m in one.micros),
@@ -222,6 +229,10 @@ def _owns(owner: Optimizer | nn.Module, optimizer: Optimizer) -> bool:
 
 def _version(optimizer: Optimizer) -> int:
     return next((p.grad._version for p in _parameters(optimizer) if p.grad is not None), 0)
+
+
+def _weights(optimizer: Optimizer) -> int:
+    return next((p._version for p in _parameters(optimizer) if p.requires_grad), 0)
 
 
 def _divisor(root: Tensor) -> float:

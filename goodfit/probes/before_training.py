@@ -136,9 +136,7 @@ def causal_leak(model: nn.Module, ready: Inputs, vocabulary: int) -> Values:
     }
 
 
-def numerical_gradient(
-    task: Task | Loss, model: nn.Module, ready: Inputs, aim: Tensor, *, tensors: int = 6
-) -> Values:
+def numerical_gradient(task: Task | Loss, model: nn.Module, ready: Inputs, aim: Tensor, *, tensors: int = 6) -> Values:
     """Worst relative difference between back-propagation and central differences in float64 along random directions.
 
     Tensors along which the slopes to the two sides differ stand at a kink of the loss and are left out. So is what does
@@ -241,8 +239,7 @@ def one_batch(task: Task, model: nn.Module, ready: Inputs, aim: Tensor) -> Value
 
 
 def plain_loss(task: Task | Loss, logits: Tensor, aim: Tensor) -> Tensor:
-    """Cross-entropy or mean squared error with nothing added, or a given loss; ensembles in a model count each member.
-    """
+    """Cross-entropy or mean squared error with nothing added, or a given loss; ensembles in a model count each member."""
     if not isinstance(task, Task):
         return task(logits, aim)
     if task.kind == "classification" or task.tokens:

@@ -6,15 +6,23 @@ from collections.abc import Callable
 
 from goodfit.observer.events import Listener
 from goodfit.observer.live import Live
+from goodfit.probes.accumulation import Accumulation
+from goodfit.probes.copies import Copies
 from goodfit.probes.finite import Finite
 from goodfit.probes.gradient_use import GradientUse
+from goodfit.probes.graphs import Graphs
+from goodfit.probes.layers import Layers
 from goodfit.probes.loaders import Loaders
 from goodfit.probes.loss_inputs import LossInputs
 from goodfit.probes.modes import Modes
+from goodfit.probes.network_inputs import NetworkInputs
 from goodfit.probes.ownership import Ownership
+from goodfit.probes.precision import Precision
 from goodfit.probes.resumption import Resumptions
 from goodfit.probes.schedules import Schedules
 from goodfit.probes.steps import Steps
+from goodfit.probes.symmetry import Symmetry
+from goodfit.probes.targets import Targets
 
 LISTENERS: tuple[Callable[[Live], Listener], ...] = (
     GradientUse,
@@ -26,4 +34,12 @@ LISTENERS: tuple[Callable[[Live], Listener], ...] = (
     Loaders,
     Finite,
     Resumptions,
+    Accumulation,
+    Graphs,
+    Symmetry,
+    NetworkInputs,
+    Targets,
+    Copies,
+    Layers,
+    Precision,
 )

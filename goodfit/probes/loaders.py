@@ -177,7 +177,7 @@ class Loaders(Listener):
         labels = _labels_of(batch)
         if labels is None or labels.numel() < 4:
             return
-        distinct = labels.unique().tolist()
+        distinct = sorted(set(labels.tolist()))
         state.classes.update(distinct)
         facts.classes = len(state.classes)
         facts.labelled += 1

@@ -25,7 +25,8 @@ class LossFacts:
 
     calls; numbers: input values in them. value: the last loss. classes: size of the class axis, 0 without one.
     summing: calls whose rows lie in [0, 1] and sum to one within 1e-3; error: the largest departure of a sum.
-    by_batch: calls whose columns, over the batch, do. inside: calls whose inputs all lie in [0, 1].
+    by_batch: calls whose columns, over the batch, do. inside: calls whose inputs all lie in [0, 1];
+    open: calls whose inputs come right out of a sum or product, which nothing keeps in [0, 1].
     positive: calls of log-probabilities with a value above zero. low, high: of all inputs. zeros: inputs that are
     exactly zero; negative: inputs below zero. outside: calls whose targets leave [0, 1] (binary losses).
     ignored: calls in which no target counts. shapes: of input and target where they do not match, and what they
@@ -43,6 +44,7 @@ class LossFacts:
     error: float = 0.0
     by_batch: int = 0
     inside: int = 0
+    open: int = 0
     positive: int = 0
     low: float = float("inf")
     high: float = float("-inf")
@@ -87,6 +89,7 @@ class LossInputs(Listener):
         one.value = float(call.output.detach().float().mean())
         low, high = float(given.min()), float(given.max())
         one.low, one.high = min(one.low, low), max(one.high, high)
+        one.open += _is_open(call.input)
         one.inside += low >= 0 and high <= 1 + 1e-6
         one.zeros += int((given == 0).sum())
         one.negative += int((given < 0).sum())
@@ -99,7 +102,7 @@ class LossInputs(Listener):
             one.target_high = max(one.target_high, float(target.max()))
             one.outside += one.target_low < -1e-6 or one.target_high > 1 + 1e-6
         if call.name in PAIRWISE and given.shape != target.shape:
-            spread = torch.broadcast_shapes(given.shape, target.shape)
+            spread = torch.broadcast_shapes(given.shape, target.shape)  # type: ignore[no-untyped-call]
             if spread.numel() > max(given.numel(), target.numel()):
                 one.spread += 1
                 one.shapes = (tuple(given.shape), tuple(target.shape), tuple(spread))
@@ -121,3 +124,18 @@ class LossInputs(Listener):
         else:
             index = int(call.options.get("ignore_index", -100))
             one.ignored += not bool((target != index).any())
+
+
+def _is_open(tensor: Tensor) -> bool:
+    """Whether a tensor is the output of a linear map, a sum or the like, apart from changes of its shape and type."""
+    node = tensor.grad_fn
+    for _ in range(8):
+        if node is None:
+            return False
+        name = node.name().removesuffix("Backward0").removesuffix("Backward1")
+        if name in ("Addmm", "Mm", "Bmm", "Baddbmm", "Convolution", "Add", "Sub", "Neg", "NativeLayerNorm", "Linear"):
+            return True
+        if not name.endswith(("View", "Reshape", "queeze", "Select", "Slice", "Transpose", "T", "Permute", "Copy")):
+            return False
+        node = node.next_functions[0][0] if node.next_functions else None
+    return False

@@ -92,6 +92,7 @@ class Ownership(Listener):
     @override
     def backward(self, roots: tuple[Tensor, ...]) -> None:
         self.walks += 1
+        self.leaves = []
         if self.walks > WALKS and self.live.step % 50:
             return
         leaves = [leaf for leaf in _leaves(roots) if isinstance(leaf, nn.Parameter)]
@@ -102,6 +103,8 @@ class Ownership(Listener):
     @override
     def before_step(self, optimizer: Optimizer) -> None:
         count = self.steps[optimizer] = self.steps.get(optimizer, 0) + 1
+        if not self.leaves and count <= WALKS:
+            self.walks = 0  # an optimizer that begins late: its graphs are to be walked as well
         if not self.leaves or (count > WALKS and count % 50):
             return
         self.made.setdefault(optimizer, str(self.live.where()))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
 from typing_extensions import override
 
 from goodfit.observer.events import Listener
@@ -23,6 +23,7 @@ class ScheduleFacts:
     early: whether it stepped before the first update. updates: of its optimizer. epochs: of a loader that ended.
     batches: updates in the first epoch. horizon: the steps that it was made for, 0 where it has no end.
     dead: updates in a row with a rate below a hundred-millionth of the first. highest, lr: rates.
+    mode, metrics: of ReduceLROnPlateau, and what it was given.
     """
 
     kind: str
@@ -38,6 +39,8 @@ class ScheduleFacts:
     highest: float = 0.0
     lr: float = 0.0
     rose_again: int = 0
+    mode: str = ""
+    metrics: list[float] = field(default_factory=list)
 
 
 class Schedules(Listener):
@@ -74,6 +77,9 @@ class Schedules(Listener):
         if not facts.horizon:  # set after the base class's constructor has told of it
             facts.horizon = int(getattr(scheduler, "total_steps", 0) or getattr(scheduler, "T_max", 0) or 0)
         facts.steps += 1
+        if isinstance(scheduler, ReduceLROnPlateau) and arguments and len(facts.metrics) < 100:
+            facts.mode = str(scheduler.mode)
+            facts.metrics.append(float(arguments[0]))
         if not facts.where:
             facts.where = str(self.live.where())
             facts.early = facts.updates == 0 and not self.skipped

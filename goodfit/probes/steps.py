@@ -29,8 +29,8 @@ class StepFacts:
     last one; cleared_where: where gradients were cleared in between. late: gradients clipped after the step that used
     them. unscaled: steps whose gradients were clipped while a scaler still had them multiplied; clip_where: the line.
     idle: steps in which at least 98 % of the numbers with a gradient kept their bits; looked: steps that were compared;
-    lr; dtype: of the parameters. skips: the longest run of steps that a scaler left out. ascent: steps that moved along
-    the gradient.
+    lr; dtype: of the parameters. skips: the longest run of steps that a scaler left out.
+    uphill: of the steps that were compared and moved, those along the gradient.
     """
 
     name: str
@@ -46,6 +46,8 @@ class StepFacts:
     lr: float = 0.0
     dtype: str = ""
     skips: int = 0
+    uphill: int = 0
+    compared: int = 0
 
 
 class Steps(Listener):
@@ -154,15 +156,18 @@ class Steps(Listener):
                     if p.grad is not None:
                         self.consumed[p] = self.backwards
         if self.before and facts.lr > 0:
-            moved, total = 0, 0
+            moved, total, climb = 0, 0, 0.0
             for parameter, old in self.before:
                 if parameter.grad is None or parameter.grad.is_sparse:
                     continue
                 some = _part(parameter.grad) != 0
                 moved += int(((_part(parameter) != old) & some).sum())
                 total += int(some.sum())
+                climb += float((_part(parameter.grad).double() * (_part(parameter) - old).double()).sum())
             if total >= 20:
                 facts.looked += 1
+                facts.compared += climb != 0
+                facts.uphill += climb > 0
                 facts.idle += moved <= 0.02 * total
         self.before = []
 

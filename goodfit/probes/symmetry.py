@@ -31,9 +31,9 @@ class Dead:
 
 
 class Symmetry(Listener):
-    """Records ``equal.layers`` and ``equal.checked``, ``dead.weights``, ``tied.apart``."""
+    """Records ``equal.layers`` and ``equal.checked``, ``dead.weights``, ``tied.apart``, ``still.weights``."""
 
-    signals = ("equal.layers", "equal.checked", "dead.weights", "tied.apart")
+    signals = ("equal.layers", "equal.checked", "dead.weights", "tied.apart", "still.weights")
     matters = True
     absent = "saw no optimizer step"
 
@@ -42,6 +42,7 @@ class Symmetry(Listener):
         self.steps: MutableMapping[Optimizer, int] = weakref.WeakKeyDictionary()
         self.equal: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
         self.zero: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
+        self.samples: MutableMapping[Tensor, Tensor] = WeakTensorKeyDictionary()
         self.asked: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
     @override
@@ -72,6 +73,8 @@ class Symmetry(Listener):
         ]
         if count in (1, STEPS):
             self._equal(weights, count)
+        if count in (STEPS, 2 * STEPS, 60):
+            self._still(optimizer, count)
         if count >= 5:
             self._dead(optimizer, weights, count)
 
@@ -90,6 +93,24 @@ class Symmetry(Listener):
                 self.equal[weight] = 1
             elif weight in self.equal:
                 layers[self.live.names.of(weight)] = (len(rows), len(rows))
+
+    def _still(self, optimizer: Optimizer, count: int) -> None:
+        """Weights that kept their bits from step 10 to 60 although they had a gradient and a rate above zero."""
+        moved, still = 0, []
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                if p.dim() < 2 or p.grad is None or p.grad.layout != torch.strided or not float(group.get("lr", 1)):
+                    continue
+                some = p.detach().reshape(-1)[:64]
+                if count == STEPS:
+                    self.samples[p] = some.clone()
+                elif p in self.samples:
+                    if not torch.equal(some, self.samples[p]):
+                        moved += 1
+                    elif float((p.grad.reshape(-1)[:64] != 0).float().mean()) > 0.5:
+                        still.append(self.live.names.of(p))
+        if count == 60:
+            self.live.values["still.weights"] = still if moved else []
 
     def _dead(self, optimizer: Optimizer, weights: list[Tensor], count: int) -> None:
         norms = torch._foreach_norm([p.grad for p in weights]) if weights else []

@@ -63,6 +63,8 @@ def verdict(results: Mapping[str, Any], plan: Mapping[str, Any], rows: Sequence[
     sentences.append(
         "The best weights were picked on these same samples, so the figure is a little optimistic; the locked "
         "test part says how much."
+        if any(row.get("best") for row in rows)
+        else "The last weights were kept, not the best on these samples; the locked test part is the judge."
     )
     return sentences
 
@@ -111,8 +113,10 @@ def curve_words(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -
         return "Too few validations to read a curve."
     valid = [v for _, v in losses]
     lowest = min(range(len(valid)), key=valid.__getitem__)
-    best = max((i for i, r in enumerate(rows) if r.get("best")), default=len(rows) - 1)
-    text = f"The best weights come from validation {best + 1} of {len(rows)}."
+    best = max((i for i, r in enumerate(rows) if r.get("best")), default=None)
+    text = "The last weights were kept."
+    if best is not None:
+        text = f"The best weights come from validation {best + 1} of {len(rows)}."
     tail = valid[-max(2, len(valid) // 5) :]
     if lowest < len(valid) * 0.7 and valid[-1] > valid[lowest] * 1.25:
         return text + (

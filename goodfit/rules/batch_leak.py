@@ -21,7 +21,7 @@ def check(log: Log) -> Finding | str:
     if change > 1e-3 * max(spread, 1e-6):
         return Finding(
             "batch-leak", "error", f"a sample's output changes by {change:.2g} with its neighbours in the batch",
-            "model", {"change": change, "spread": spread},
+            log.get("leak.where", "model"), {"change": change, "spread": spread},
             "look for view where permute was meant, or a reduction over axis 0",
         )  # fmt: skip
     return f"outputs do not depend on neighbours (change {change:.1g})"

@@ -18,7 +18,8 @@ def check(log: Log) -> Finding | str:
     change, spread = log["leak.future"], log["leak.future_spread"]
     if change > 1e-3 * max(spread, 1e-6):
         return Finding(
-            "causal-leak", "error", f"outputs change by {change:.2g} when later tokens change", "model",
+            "causal-leak", "error", f"outputs change by {change:.2g} when later tokens change",
+            log.get("leak.where", "model"),
             {"change": change, "spread": spread}, "mask the future in every attention (is_causal=True)",
         )  # fmt: skip
     return f"outputs do not see the future (change {change:.1g})"

@@ -15,7 +15,8 @@ def check(log: Log) -> Finding | str:
     distinct = log["targets.distinct"]
     if distinct < 2:
         return Finding(
-            "constant-labels", "error", "all training targets are equal", "targets", {"distinct": distinct},
+            "constant-labels", "error", "all training targets are equal", log.get("targets.where", "targets"),
+            {"distinct": distinct},
             "check the target column and how the data was filtered",
         )  # fmt: skip
     empty = log.get("targets.empty_classes", [])

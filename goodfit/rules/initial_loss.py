@@ -19,12 +19,18 @@ def check(log: Log) -> Finding | str:
     loss, expected = log["loss.initial"], log["loss.expected"]
     evidence = {"loss": loss, "expected": expected}
     what = log["loss.expected_name"]
-    if not loss < expected * (1.5 if "ln" in what else 3.0) + 0.5:
+    live = "loss.where" in log.values  # read from a running program, whose network may be meant to begin so
+    if not loss < expected * (1.5 if "ln" in what and not live else 3.0) + 0.5:
         return Finding(
-            "initial-loss", "warning", f"the loss begins at {loss:.3f}; {what} is {expected:.3f}", "last layer",
-            evidence, "initialise the last layer smaller, or normalise the inputs",
+            "initial-loss", "warning", f"the loss begins at {loss:.3f}; {what} is {expected:.3f}",
+            log.get("loss.where", "last layer"), evidence, "initialise the last layer smaller, or normalise the inputs",
         )  # fmt: skip
     return f"begins at {loss:.3f}; {what} is {expected:.3f}"
 
 
-RULE = Rule("initial-loss", check, ("loss.initial", "loss.expected", "loss.expected_name"))
+RULE = Rule(
+    "initial-loss",
+    check,
+    ("loss.initial", "loss.expected", "loss.expected_name"),
+    follows=("unnormalised-inputs",),
+)

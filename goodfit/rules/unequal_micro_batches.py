@@ -24,7 +24,7 @@ def check(log: Log) -> list[Finding] | str:
             for w in one.windows
             if w.size >= 2
             and w.mean
-            and 0 < min(w.valid)
+            and min(w.valid) > 0
             and any(v < g for v, g in zip(w.valid, w.given, strict=True))
             and max(w.valid) > 1.1 * min(w.valid)
             and len(set(w.divisors)) == 1

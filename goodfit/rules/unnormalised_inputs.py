@@ -28,7 +28,8 @@ def check(log: Log) -> Finding | str:
         )  # fmt: skip
     if abs(mean) > 5 or std > 10 or std < 0.02:
         return Finding(
-            "unnormalised-inputs", "warning", f"inputs have mean {mean:.3g} and standard deviation {std:.3g}", "inputs",
+            "unnormalised-inputs", "warning", f"inputs have mean {mean:.3g} and standard deviation {std:.3g}",
+            log.get("inputs.where", "inputs"),
             evidence, "standardise them: subtract the training mean, divide by the standard deviation",
         )  # fmt: skip
     return f"inputs have mean {mean:+.2f}, standard deviation {std:.2f}"

@@ -25,8 +25,8 @@ def check(log: Log) -> list[Finding] | str:
                 Finding(
                     "zero-grad-in-accumulation",
                     "error",
-                    f"of every {wasted[1] + 1} backward passes before a step of {one.name} the gradients of {wasted[1]} "
-                    "are cleared unused",
+                    f"of every {wasted[1] + 1} backward passes before a step of {one.name} the gradients of "
+                    f"{wasted[1]} are cleared unused",
                     one.cleared_where,
                     {"steps": len(wasted), "cleared before each": wasted[1]},
                     "call zero_grad() right after step() only, not for each micro-batch",

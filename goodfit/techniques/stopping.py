@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from goodfit.technique import Chance, Count, NotNegative, Span, technique
 from goodfit.techniques.schedule import exponential_mean
@@ -12,14 +13,20 @@ from goodfit.techniques.schedule import exponential_mean
 
 @technique("stopping", name="none")
 class NoStopping:
-    """Train to the end; the best weights seen on validation are restored all the same.
+    """Train to the end; the best weights seen on validation are restored all the same, or the last ones are kept.
 
     Helps: with schedules that fall to their floor at the end of the run, which stopping early would waste.
+
+    keep: ``best`` weights on validation, or the ``last``, where validation is too small to tell them apart: the best
+        of many noisy values is mostly luck.
     """
 
+    keep: Literal["best", "last"] = "best"
+
     def best(self, history: Sequence[float], *, larger_is_better: bool) -> int:
-        """Position of the best value so far."""
-        return best_of(history, larger_is_better=larger_is_better)
+        """Position of the best value so far, or of the last one where that is to be kept."""
+        found = best_of(history, larger_is_better=larger_is_better)
+        return found if self.keep == "best" else len(history) - 1
 
     def stop(self, history: Sequence[float], *, larger_is_better: bool) -> bool:
         """Never."""

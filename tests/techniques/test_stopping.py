@@ -116,3 +116,10 @@ def test_a_run_that_stops_early_says_what_it_cost_everywhere(capsys, monkeypatch
     report = " ".join((run.folder / "report.html").read_text(encoding="utf-8").split())
     for place in (screen, report):
         assert f"left {100 * said['not_run']:.0f} % of the planned {said['planned']:,} steps unrun" in place
+
+
+def test_the_last_weights_are_kept_where_that_is_asked() -> None:
+    history = [1.0, 3.0, 2.0]
+    assert [NoStopping(keep="last").best(history[:n], larger_is_better=True) for n in (1, 2, 3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="'best' or 'last'"):
+        NoStopping(keep="first")

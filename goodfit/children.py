@@ -107,13 +107,15 @@ class _Messenger:
     def __init__(self, watch: Watch, folder: Path, *, steps: int | None) -> None:
         self.watch, self.folder, self.steps = watch, folder, steps
         self.first, self.inherited = watch.live.step, set(watch._first)
-        self.ended = False
+        self.ended, self.name = False, ""
 
     def write(self, *_: Any) -> None:
+        """Everything known so far takes the place of what was written before."""
         steps = self.watch.live.step - self.first
         findings = [f for f in self.watch.findings if (f.rule, f.where) not in self.inherited]
+        self.name = _rank() or self.name  # at the end the process group may be gone, and with it the rank
         told = {
-            "name": _name(),
+            "name": self.name or f"process {os.getpid()}",
             "findings": [asdict(f) for f in findings],
             "not_checked": self.watch.not_checked,
             "steps": steps,
@@ -160,11 +162,11 @@ def _forked(watch: Watch, folder: Path) -> None:
     util.Finalize(None, messenger.end, exitpriority=100)
 
 
-def _name() -> str:
+def _rank() -> str:
     rank = os.environ.get("RANK")
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         rank = str(torch.distributed.get_rank())
-    return f"process {os.getpid()}" if rank is None else f"rank {rank}"
+    return "" if rank is None else f"rank {rank}"
 
 
 __all__ = ["Limit", "Others", "begin", "collected", "reached"]

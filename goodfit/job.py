@@ -584,7 +584,7 @@ class Job:
                 f"{type(model).__name__} has not both; use sampling.name = 'shuffle'"
             )
         if self.world.size > 1:
-            raise RecipeError(["sampling.name = 'streams' works in one process; use 'shuffle', or start without torchrun"])
+            raise RecipeError(["sampling.name = 'streams' works in one process; use 'shuffle', or no torchrun"])
         count = len(self.data.train)
         return Carried(streams=-(-count // plan.steps(count)[1]))
 

@@ -92,11 +92,10 @@ def listing() -> Iterator[tuple[str, list[str]]]:
             yield slot, [f"{slot}.{f.name}" for f in fields(SECTIONS[slot])]
         else:
             yield slot, list(TABLE[slot])
-    yield "run", list(SCALARS)
+    yield "run", [*SCALARS, "distributed"]
     yield "layers", list(LAYERS)
     yield "metrics", list(METRICS)
-    yield "rules", [rule.name for rule in (*RULES, *LIVE_RULES)]
-    yield "more", ["distributed"]
+    yield "rules", list(dict.fromkeys(rule.name for rule in (*RULES, *LIVE_RULES)))
 
 
 def wrapped(page: str, width: int) -> str:

@@ -109,8 +109,13 @@ class Screen:
         """The last lines of a checked program; its findings were shown as they came."""
         if checked.steps == 0:
             self.warn("saw no optimizer step: nothing was trained, or by other means than torch.optim")
+        reasons: dict[str, list[str]] = {}
         for rule, reason in checked.not_checked:
-            self.console.print(f"[dim]not checked  {escape(rule)}: {escape(reason)}[/]", soft_wrap=True)
+            # Where nothing was trained, every rule would say so.
+            if checked.steps or rule == "child processes":
+                reasons.setdefault(reason, []).append(rule)
+        for reason, rules in reasons.items():
+            self.console.print(f"[dim]not checked  {escape(', '.join(rules))}: {escape(reason)}[/]", soft_wrap=True)
         if checked.steps == 0 and not checked.findings:
             return
         ended = {"done": "", "stopped": "; stopped there", "failed": "; then the program failed"}

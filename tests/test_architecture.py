@@ -184,7 +184,8 @@ def test_techniques_and_models_load_without_the_libraries_for_tables_and_picture
 
 def test_the_public_names_are_these() -> None:
     assert goodfit.__all__ == [
-        "Batch", "DataError", "Ensemble", "Finding", "GoodfitError", "InputSpec", "MissingExtra", "ModelError", "Moment", "Plan",
+        "Batch", "DataError", "Ensemble", "Finding", "GoodfitError", "InputSpec", "MissingExtra", "ModelError",
+        "Moment", "Plan",
         "Recipe", "RecipeError", "Run", "RunError", "Task", "describe", "dry_run", "explain", "read", "train", "watch",
     ]  # fmt: skip
     for name in goodfit.__all__:

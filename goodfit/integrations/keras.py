@@ -13,7 +13,7 @@ def _make() -> type:
     if keras.backend.backend() != "torch":
         raise ModelError(f"Keras runs on {keras.backend.backend()}; set KERAS_BACKEND=torch before it is imported")
 
-    class Watch(Watching, keras.callbacks.Callback):  # type: ignore[misc,name-defined]
+    class Watch(Watching, keras.callbacks.Callback):  # type: ignore[misc]
         """Watches ``fit``."""
 
         def on_train_begin(self, logs: Any = None) -> None:

@@ -239,7 +239,7 @@ def one_batch(task: Task, model: nn.Module, ready: Inputs, aim: Tensor) -> Value
 
 
 def plain_loss(task: Task | Loss, logits: Tensor, aim: Tensor) -> Tensor:
-    """Cross-entropy or mean squared error with nothing added, or a given loss; ensembles in a model count each member."""
+    """Cross-entropy or mean squared error with nothing added, or a given loss; of an ensemble each member counts."""
     if not isinstance(task, Task):
         return task(logits, aim)
     if task.kind == "classification" or task.tokens:

@@ -43,6 +43,8 @@ class Copies(Listener):
     def before_forward(self, module: nn.Module, inputs: tuple[Any, ...], depth: int) -> None:
         if depth or self.done or not torch.is_grad_enabled():
             return
+        if next(module.parameters(), None) is None:  # a loss
+            return
         self.given = None
         if len(inputs) == 1 and isinstance(inputs[0], Tensor) and inputs[0].layout == torch.strided:
             given = inputs[0]

@@ -14,6 +14,8 @@ from goodfit.observer.events import Listener
 from goodfit.observer.live import Live
 
 CALLS = 12
+FEW = 4
+"""Numbers per channel below which a batch norm of a running program is told of: two or three say nothing."""
 
 
 class Layers(Listener):
@@ -73,6 +75,6 @@ class Layers(Listener):
             # The largest batch counts: the last one of an epoch may be small. Large maps make up for few samples.
             samples, numbers = max(self.numbers, key=lambda one: one[1])
             values["statistic.norms"] = len(self.numbers)
-            values["statistic.samples"] = samples if numbers < 8 else max(samples, 16)
+            values["statistic.samples"] = samples if numbers < FEW else max(samples, 16)
             values["statistic.numbers"] = numbers
             values["statistic.where"] = self.where

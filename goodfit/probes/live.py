@@ -8,6 +8,7 @@ from goodfit.observer.events import Listener
 from goodfit.observer.live import Live
 from goodfit.probes.accumulation import Accumulation
 from goodfit.probes.copies import Copies
+from goodfit.probes.dropout_layers import DropoutLayers
 from goodfit.probes.finite import Finite
 from goodfit.probes.gradient_use import GradientUse
 from goodfit.probes.graphs import Graphs
@@ -17,7 +18,6 @@ from goodfit.probes.loss_inputs import LossInputs
 from goodfit.probes.modes import Modes
 from goodfit.probes.network_inputs import NetworkInputs
 from goodfit.probes.ownership import Ownership
-from goodfit.probes.precision import Precision
 from goodfit.probes.resumption import Resumptions
 from goodfit.probes.schedules import Schedules
 from goodfit.probes.steps import Steps
@@ -41,5 +41,5 @@ LISTENERS: tuple[Callable[[Live], Listener], ...] = (
     Targets,
     Copies,
     Layers,
-    Precision,
+    DropoutLayers,
 )

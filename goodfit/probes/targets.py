@@ -85,7 +85,7 @@ class Targets(Listener):
 
     @override
     def before_forward(self, module: nn.Module, inputs: tuple[Any, ...], depth: int) -> None:
-        if depth == 0 and torch.is_grad_enabled():
+        if depth == 0 and torch.is_grad_enabled() and next(module.parameters(), None) is not None:
             first = next((one for one in inputs if isinstance(one, Tensor)), None)
             self.given = first if self.live.step < 3 * FEW else None
             self.root = weakref.ref(module)
@@ -147,7 +147,7 @@ class Targets(Listener):
             fresh = (
                 one.calls == 1 and self.live.step == 0 and not self.loaded and "loss.initial" not in self.live.values
             )
-            if fresh and plain and one.classes >= 2:
+            if fresh and plain and one.classes >= 2 and math.isfinite(value):
                 self.live.values["loss.initial"], self.live.values["loss.expected"] = value, one.guess
                 self.live.values["loss.expected_name"] = f"ln {one.classes}"
                 self.live.values["loss.where"] = one.where

@@ -38,7 +38,6 @@ from goodfit.rules import (
     same_batch_every_step,
     same_order_every_epoch,
     scaler_skips,
-    scaler_without_autocast,
     scheduler_before_optimizer,
     scheduler_unit,
     sigmoid_before_logits_loss,
@@ -118,5 +117,4 @@ LIVE_RULES: tuple[Rule, ...] = (
     zero_grad_in_accumulation.RULE,
     vanishing_gradient.RULE,
     dropout_lost.RULE,
-    scaler_without_autocast.RULE,
 )

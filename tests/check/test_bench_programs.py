@@ -25,7 +25,7 @@ RULES = {
     "accumulation-not-divided", "batch-leak", "causal-leak", "constant-labels", "dead-layers", "dropout-lost",
     "equal-units", "evaluation-inputs-differ", "growing-graph", "image-layout", "incomplete-accumulation-window",
     "initial-loss", "label-shift", "linear-after-linear", "loss-at-chance", "padding-in-loss", "plateau-mode",
-    "random-evaluation-data", "scaler-without-autocast", "small-norm-batch", "target-in-inputs", "tied-weights-apart",
+    "random-evaluation-data", "small-norm-batch", "target-in-inputs", "tied-weights-apart",
     "unequal-micro-batches", "unnormalised-inputs", "uphill-steps", "vanishing-gradient", "worse-than-guessing",
     "zero-grad-in-accumulation",
 }  # fmt: skip

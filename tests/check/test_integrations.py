@@ -43,7 +43,7 @@ def trained(model: nn.Module, steps: int = 6) -> None:
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     for _ in range(steps):
         optimizer.zero_grad()
-        F.cross_entropy(model(X), Y).backward()
+        F.cross_entropy(model(X), Y).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
 
@@ -165,12 +165,12 @@ def test_a_framework_that_is_not_there_is_named(name: str, monkeypatch: pytest.M
     for module in (name, "pytorch_lightning", "lightning.pytorch", "skorch.callbacks"):
         monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    module = importlib.import_module(f"goodfit.integrations.{name}")
-    vars(module).pop("Watch", None)
+    ours = importlib.import_module(f"goodfit.integrations.{name}")
+    vars(ours).pop("Watch", None)
     with pytest.raises(MissingExtra, match=rf"pip install 'goodfit\[{name}\]'"):
-        _ = module.Watch
+        _ = ours.Watch
     with pytest.raises(AttributeError):
-        _ = module.Nothing
+        _ = ours.Nothing
     assert issubclass(MissingExtra, GoodfitError)
 
 

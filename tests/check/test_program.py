@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 import pytest
 
-from goodfit import cli, store
+from goodfit import children, cli, store
 from goodfit.errors import GoodfitError
 from goodfit.program import check_program
+from goodfit.types import Finding
 
 HEAD = """
 import sys, torch, torch.nn.functional as F
@@ -210,6 +211,7 @@ def test_a_program_that_never_trains(check: Callable[..., Said]) -> None:
     assert said.code == 0
     assert "saw no optimizer step" in said.out
     assert "nothing wrong" not in said.out
+    assert "not checked" not in said.out
 
 
 def test_main_guard_argparse_and_a_module_beside_it(check: Callable[..., Said]) -> None:
@@ -218,7 +220,8 @@ def test_main_guard_argparse_and_a_module_beside_it(check: Callable[..., Said]) 
     Path("work/train.py").write_text(
         HEAD
         + "import argparse, beside\n"
-        + "def main():\n    p = argparse.ArgumentParser()\n    p.add_argument('--epochs', type=int, default=beside.EPOCHS)\n"
+        + "def main():\n    p = argparse.ArgumentParser()\n"
+        + "    p.add_argument('--epochs', type=int, default=beside.EPOCHS)\n"
         + "    for _ in range(p.parse_args().epochs): step(False)\n"
         + "if __name__ == '__main__': main()\n"
     )
@@ -321,7 +324,7 @@ def test_a_data_set_is_audited(check: Callable[..., Said]) -> None:
 
 def test_from_python() -> None:
     Path("train.py").write_text(BAD)
-    heard = []
+    heard: list[Finding] = []
     checked = check_program("train.py", steps=4, say=heard.append)
     assert [one.rule for one in checked.findings] == ["stale-gradient"] == [one.rule for one in heard]
     assert (checked.steps, checked.ended, checked.code) == (4, "stopped", 0)
@@ -361,7 +364,7 @@ if __name__ == "__main__":
 def test_processes_that_it_starts_are_watched_and_workers_are_not(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
     Path("train.py").write_text(CHILDREN)
     before = os.environ.get("PYTHONPATH"), os.environ.get("GOODFIT_CHECK")
-    heard = []
+    heard: list[Finding] = []
     checked = check_program("train.py", ["6", kind], say=heard.append)
     out, err = capfd.readouterr()
     assert "status 0" in out, err
@@ -379,3 +382,51 @@ def test_the_steps_asked_for_end_a_child_as_a_success(capfd: pytest.CaptureFixtu
     checked = check_program("train.py", ["60", "fork"], steps=4)
     assert (checked.steps, checked.ended) == (4, "stopped")
     assert "status 0" in capfd.readouterr().out
+
+
+def test_a_child_that_said_nothing_is_named_as_not_checked(tmp_path: Path) -> None:
+    (tmp_path / "12").mkdir()
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "told.json").write_text("{")
+    told = {"name": "rank 1", "findings": [], "not_checked": [], "steps": 9, "stopped": False, "ended": False}
+    store.write_json(tmp_path / "30" / "told.json", told)
+    others = children.collected(tmp_path)
+    assert [why for _, why in others.not_checked] == [
+        "process 7 built an optimizer, but could not be watched",
+        "process 12 built an optimizer, but could not be watched",
+        "rank 1 ended without a last word, after step 9",
+    ]
+    assert (others.steps, others.findings) == (9, ())
+
+
+def test_one_finding_of_several_ranks_is_one(tmp_path: Path) -> None:
+    one = {"rule": "stale-gradient", "severity": "error", "message": "m", "where": "train.py:7", "folded": ["a: b"]}
+    for rank in (0, 1):
+        told = {"name": f"rank {rank}", "findings": [one], "not_checked": [["a", "b"]], "steps": 5 + rank}
+        store.write_json(tmp_path / str(rank) / "told.json", told | {"stopped": rank == 1, "ended": True})
+    others = children.collected(tmp_path)
+    assert [(f.where, f.evidence["in"], f.folded) for f in others.findings] == [
+        ("train.py:7", "rank 0, rank 1", ("a: b",))
+    ]
+    assert (others.not_checked, others.steps, others.stopped) == ((("a", "b"),), 6, True)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_users_own_sitecustomize_still_runs_and_nothing_heavy_is_imported(own: bool, tmp_path: Path) -> None:
+    paths = [str(children.SITE)]
+    if own:
+        (tmp_path / "sitecustomize.py").write_text("import sys\nsys.own = True\n")
+        paths.append(str(tmp_path))
+    asked = json.dumps({"folder": str(tmp_path), "package": str(tmp_path), "steps": None, "ignore": []})
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; print(hasattr(sys, 'own'), 'torch' in sys.modules, 'goodfit' in sys.modules)",
+        ],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), children.VARIABLE: asked},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == (f"{own} False False\n", "")

@@ -1,4 +1,4 @@
-"""Whether mixed precision is at work where a scaler is, and whether dropout comes back after an evaluation."""
+"""Whether dropout comes back after an evaluation."""
 
 from __future__ import annotations
 
@@ -8,24 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
-from torch.optim import Optimizer
 from typing_extensions import override
 
 from goodfit.observer.events import Listener
 from goodfit.observer.live import Live
-
-HALF = (torch.float16, torch.bfloat16)
-
-
-@dataclass
-class Mixed:
-    """Losses that a scaler multiplied at ``where``, and outputs of modules in half precision until then."""
-
-    where: str
-    scaled: int = 0
-    half: int = 0
 
 
 @dataclass
@@ -40,29 +28,16 @@ class Dropouts:
     off: int = 0
 
 
-class Precision(Listener):
-    """Records ``precision.mixed`` and ``dropout.lost``."""
+class DropoutLayers(Listener):
+    """Records ``dropout.lost``: ``Dropouts`` for each network."""
 
-    signals = ("precision.mixed", "dropout.lost")
-    absent = "saw no scaler and no dropout"
+    signals = ("dropout.lost",)
+    absent = "saw no dropout"
 
     def __init__(self, live: Live) -> None:
         self.live = live
-        self.half = 0
         self.held: MutableMapping[nn.Module, tuple[list[weakref.ref[_DropoutNd]], Dropouts]]
         self.held = weakref.WeakKeyDictionary()
-
-    @override
-    def forward(self, module: nn.Module, inputs: tuple[Any, ...], output: Any, depth: int) -> None:
-        if self.half < 10 and isinstance(output, Tensor) and output.dtype in HALF:
-            self.half += 1
-
-    @override
-    def scaler(self, scaler: Any, what: str, optimizer: Optimizer | None) -> None:
-        if what == "scale" and scaler.is_enabled():
-            mixed: Mixed = self.live.values.setdefault("precision.mixed", Mixed(str(self.live.where())))
-            mixed.scaled += 1
-            mixed.half = self.half
 
     @override
     def before_forward(self, module: nn.Module, inputs: tuple[Any, ...], depth: int) -> None:

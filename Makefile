@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test format bench clean
+.PHONY: demo test format bench bench-check clean
 
 demo: .venv/installed
 	$(BIN)/goodfit train digits
@@ -19,6 +19,9 @@ format: .venv/tested
 
 bench: .venv/installed
 	$(BIN)/python -m bench.main
+
+bench-check: .venv/installed
+	$(BIN)/python -m bench.check.main
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

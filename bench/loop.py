@@ -32,6 +32,7 @@ from torch import Tensor, nn
 import goodfit
 from bench import record
 from goodfit.data.data import Data
+from goodfit.distributed import World
 from goodfit.interrupt import Signals
 from goodfit.job import Job, plan_for
 from goodfit.loop import Slots, State, fit
@@ -140,7 +141,7 @@ def with_goodfit(
     with tempfile.TemporaryDirectory() as folder:
         screen = Screen(quiet=True)
         plan = plan_for(recipe, data, device, net)
-        job = Job(Path(folder), data, plan, recipe, screen, device, net, Signals(), "")
+        job = Job(Path(folder), data, plan, recipe, screen, device, net, Signals(), "", World())
         state, slots = job.assemble(net)
         watchers = [Recorder(Path(folder) / "metrics.jsonl"), screen]
         screen.begin(plan.steps(len(data.train))[0], 0, "accuracy")

@@ -29,11 +29,12 @@ ORDER = (
     "cifar10",
     "loop",
     "execution",
+    "check",
 )
 HEAD = """# Benchmark results
 
 Written by the scripts in `bench/`; run one again and its part is replaced (`python -m bench.main --only NAME`,
-`python -m bench.loop`, `python -m bench.execution`). Raw rows are in `results.json`.
+`python -m bench.loop`, `python -m bench.execution`, `python -m bench.check.main`). Raw rows are in `results.json`.
 """
 _PART = re.compile(r"<!-- (?P<name>[^/ ][^>]*?) -->\n(?P<text>.*?)\n?<!-- /(?P=name) -->", re.DOTALL)
 

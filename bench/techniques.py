@@ -27,6 +27,7 @@ from torchvision.transforms import v2
 import goodfit
 from bench import record
 from goodfit.data.data import Data
+from goodfit.distributed import World
 from goodfit.errors import GoodfitError, MissingExtra
 from goodfit.interrupt import Signals
 from goodfit.job import Job, plan_for
@@ -141,7 +142,7 @@ class Bench:
         )
         device = torch.device("cpu")
         plan: Plan = plan_for(recipe, self.data, device)
-        job = Job(self.folder, self.data, plan, recipe, Screen(quiet=True), device, None, Signals(), "")
+        job = Job(self.folder, self.data, plan, recipe, Screen(quiet=True), device, None, Signals(), "", World())
         torch.manual_seed(0)
         return job.assemble(job.make_model())
 

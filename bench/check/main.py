@@ -117,7 +117,7 @@ def describe(rows: Sequence[dict[str, Any]]) -> str:
         ("faulty programs, over rows of the catalogue", f"{len(faulty)}, {len(covered)}", "90, 80"),
         ("found with the right rule", share(faulty, "right"), "95 %"),
         ("at the right line (within 3)", share(faulty, "placed"), "90 %"),
-        ("step of the first right finding", f"median {statistics.median(first or [0]):g}, worst {max(first or [0])}", "-"),
+        ("step of the first right one", f"median {statistics.median(first or [0]):g}, worst {max(first or [0])}", "-"),
         ("found within 10 steps", share([{"early": one <= 10} for one in first], "early"), ""),
         ("healthy programs: twins, look-alikes", f"{len(healthy)}", ""),
         ("errors per healthy run", f"{statistics.fmean(errors or [0]):.3f}", "0"),

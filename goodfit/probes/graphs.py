@@ -48,7 +48,7 @@ class Graphs(Listener):
         if len(held) >= LOOKS[-1] or len(self.lives) > 20:
             return
         life = _Life()
-        node.metadata["goodfit"] = life
+        node.metadata["goodfit"] = life  # type: ignore[index]
         held.append((weakref.ref(life), self.live.step))
         if len(held) in LOOKS:
             earlier = [ref for ref, step in held[-40:-2] if step < self.live.step]

@@ -113,7 +113,7 @@ class Symmetry(Listener):
             self.live.values["still.weights"] = still if moved else []
 
     def _dead(self, optimizer: Optimizer, weights: list[Tensor], count: int) -> None:
-        norms = torch._foreach_norm([p.grad for p in weights]) if weights else []
+        norms = torch._foreach_norm([p.grad for p in weights if p.grad is not None]) if weights else []
         values = torch.stack([one.float().cpu() for one in norms]).tolist() if norms else []
         living = any(values) or any(
             bool(p.grad.any())

@@ -68,7 +68,7 @@ class Targets(Listener):
     def __init__(self, live: Live) -> None:
         self.live = live
         self.calls: Counter[str] = Counter()
-        self.loaded = False
+        self.from_loader = False
         # Held until the backward pass only, while the graph needs it anyway.
         self.given: Tensor | None = None
         self.root: weakref.ref[nn.Module] | None = None
@@ -76,7 +76,7 @@ class Targets(Listener):
 
     @override
     def state_loaded(self, owner: Any, state: Mapping[str, Any]) -> None:
-        self.loaded = self.loaded or isinstance(owner, nn.Module)
+        self.from_loader = self.from_loader or isinstance(owner, nn.Module)
 
     @override
     def batch(self, loader: Any, number: int, batch: Any) -> None:
@@ -108,7 +108,7 @@ class Targets(Listener):
             self._value(one, call)
             if one.calls <= FEW:
                 if call.output.grad_fn is not None:
-                    call.output.grad_fn.metadata["goodfit.loss"] = where
+                    call.output.grad_fn.metadata["goodfit.loss"] = where  # type: ignore[index]
                 self._origin(one, call)
         if one.calls == FEW and one.own == FEW and sum(one.counts.values()) >= 100:
             self.live.values["targets.distinct"] = len(one.counts)
@@ -124,7 +124,8 @@ class Targets(Listener):
             return
         other = getattr(root, "_saved_other", None) if root.name() in ("MulBackward0", "DivBackward0") else None
         minus = root.name() == "NegBackward0" or (other is not None and other.numel() == 1 and float(other) < 0)
-        one = self.live.values.get("targets.facts", {}).get(behind.metadata.get("goodfit.loss", "")) if minus else None
+        told: dict[str, str] = behind.metadata  # type: ignore[assignment]
+        one = self.live.values.get("targets.facts", {}).get(told.get("goodfit.loss", "")) if minus else None
         if one is not None:
             one.negated += 1
             one.negated_where = one.negated_where or str(self.live.where())
@@ -145,7 +146,10 @@ class Targets(Listener):
                 shares = torch.bincount(flat[(flat >= 0) & (flat != ignored)], minlength=1)
                 one.counts.update({k: int(n) for k, n in enumerate(shares.tolist()) if n})
             fresh = (
-                one.calls == 1 and self.live.step == 0 and not self.loaded and "loss.initial" not in self.live.values
+                one.calls == 1
+                and self.live.step == 0
+                and not self.from_loader
+                and "loss.initial" not in self.live.values
             )
             if fresh and plain and one.classes >= 2 and math.isfinite(value):
                 self.live.values["loss.initial"], self.live.values["loss.expected"] = value, one.guess
@@ -187,12 +191,12 @@ class Targets(Listener):
             if int(counts.sum()) >= 8 and bool((mine == other)[counts].all()):
                 one.shifts[shift] += 1
         root = None if self.root is None else self.root()
-        pads = {m.padding_idx for m in root.modules() if isinstance(m, nn.Embedding)} if root is not None else set()
-        for pad in pads - {None, ignored}:
+        layers = [] if root is None else [m for m in root.modules() if isinstance(m, nn.Embedding)]
+        for pad in {m.padding_idx for m in layers if m.padding_idx is not None} - {ignored}:
             if aim.shape == given.shape:
-                hidden = given == pad
-                share = float((hidden & (aim == pad)).float().mean())
-                if share >= 0.05 and bool((aim[hidden] == pad).all()):
+                hidden = torch.eq(given, pad)
+                share = float((hidden & torch.eq(aim, pad)).float().mean())
+                if share >= 0.05 and bool(torch.eq(aim[hidden], pad).all()):
                     one.padded += 1
                     one.padding, one.pad = share, int(pad or 0)
 

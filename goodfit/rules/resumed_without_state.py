@@ -7,7 +7,7 @@ from goodfit.types import Finding
 
 
 def check(log: Log) -> Finding | str:
-    """Weights of a checkpoint were loaded and trained on, and the optimizer's state in it was left behind.
+    """A checkpoint's weights were loaded and trained on, and its optimizer's or scheduler's state was left behind.
 
     Moments start at zero and the rate at its first value, so the loss jumps. A warning, because a new training that
     starts from these weights (fine-tuning) looks the same.
@@ -16,7 +16,9 @@ def check(log: Log) -> Finding | str:
     """
     one = log["resumption"]
     left = [part for part in one.held if part in ("optimizer", "scheduler") and part not in one.used]
-    if "optimizer" not in left:
+    if "scheduler" in left and not any(used.steps for used in log.get("schedules", {}).values()):
+        left.remove("scheduler")  # the new training has none
+    if not left or not one.steps:
         return "what the checkpoint holds was put back"
     return Finding(
         "resumed-without-state",
@@ -24,7 +26,7 @@ def check(log: Log) -> Finding | str:
         f"the checkpoint holds the state of the {' and the '.join(left)}, which was not loaded before training",
         one.where,
         {"held": list(one.held), "loaded": list(one.used)},
-        "call optimizer.load_state_dict(...) too, unless a new training is meant to start from these weights",
+        f"call {left[0]}.load_state_dict(...) too, unless a new training is meant to start from these weights",
         why="moments start at zero and the rate at its first value",
     )
 

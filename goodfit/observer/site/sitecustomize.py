@@ -3,6 +3,8 @@
 Nothing is imported here but what Python has loaded anyway, so processes that never train are as fast as without.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import importlib
@@ -10,6 +12,10 @@ import importlib.util
 import json
 import os
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # spelt so that nothing is imported for it
+    from typing import Any
 
 MODULE = "torch.optim.optimizer"
 
@@ -19,19 +25,19 @@ class Finder:
 
     busy = False
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """What the import system asks for each module."""
         if name != MODULE or self.busy:
             return None
         self.busy = True
         try:
-            spec = importlib.util.find_spec(name)
+            spec: Any = importlib.util.find_spec(name)
         finally:
             self.busy = False
         sys.meta_path.remove(self)
         load = spec.loader.exec_module
 
-        def loaded(module):
+        def loaded(module: Any) -> None:
             load(module)
             with contextlib.suppress(Exception):
                 watch_first(module)
@@ -40,12 +46,12 @@ class Finder:
         return spec
 
 
-def watch_first(module):
+def watch_first(module: Any) -> None:
     """The first optimizer that is built starts the watch; then all is as it was."""
     original = module.Optimizer.__init__
 
     @functools.wraps(original)
-    def first(self, *args, **kwargs):
+    def first(self: Any, *args: Any, **kwargs: Any) -> Any:
         if module.Optimizer.__init__ is first:
             module.Optimizer.__init__ = original
             # Whatever fails in here is told by the mark that is left without an answer, and never stops the program.
@@ -63,7 +69,7 @@ def watch_first(module):
     module.Optimizer.__init__ = first
 
 
-def next_one():
+def next_one() -> None:
     """Run the ``sitecustomize`` that this one stands in front of, if there is any."""
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]

@@ -91,13 +91,13 @@ def as_features(model: nn.Module, data: Data, *, precision: Precision, device: t
     return replace(data, spec=InputSpec("tensor", shape), train=train, valid=valid, prepare=_as_they_are)
 
 
-def probe(model: nn.Module, data: Data, *, precision: Precision, device: torch.device, seed: int) -> Probe | None:
+def probe(model: nn.Module, data: Data, *, precision: Precision, device: torch.device, seed: int) -> Probe | str:
     """Features of up to 2,000 training samples and of the validation part, for a linear probe.
 
-    None where that would take longer than half a minute, or the model has no features of a sample.
+    Where that would take longer than half a minute, or the model has no features of a sample, why there is none.
     """
     if last_part(model) is None or data.task.kind not in ("classification", "regression"):
-        return None
+        return "the model has no features of a whole sample"
     order = keyed.permutation(keyed.key(seed, "probe"), len(data.train))
     began = time.monotonic()
     for _ in range(2):  # the first one fills caches
@@ -106,7 +106,7 @@ def probe(model: nn.Module, data: Data, *, precision: Precision, device: torch.d
     a_sample = (time.monotonic() - began) / len(few)
     count = min(_PROBED, len(order), int(_SECONDS / a_sample) - len(data.valid))
     if count < min(200, len(order)):
-        return None
+        return f"features of {len(data.valid) + 200:,} samples take {a_sample * (len(data.valid) + 200):.0f} s"
     train = features(model, data.train, data.prepare, precision=precision, device=device, positions=order[:count])
     valid = features(model, data.valid, data.prepare, precision=precision, device=device)
     return probe_of(train, valid, note="" if count == len(order) else f"fitted on {count:,} of {len(order):,} samples")

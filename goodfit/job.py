@@ -499,7 +499,11 @@ class Job:
         settings = {k[6:]: v for k, v in values.items() if k.startswith("model.") and k != "model.name"}
         torch.manual_seed(keyed.key(int(plan["seed"]), "model") & 0x7FFFFFFFFFFFFFFF)
         drawn = probe(untrained(str(plan["model.name"]), settings, data).to(self.device), data, **how)
-        return {name: one for name, one in ((FROZEN, mine), (UNTRAINED, drawn)) if one is not None}
+        found = {FROZEN: mine, UNTRAINED: drawn}
+        for name, one in found.items():
+            if isinstance(one, str):
+                self.screen.line(f"  no {name}: {one}")
+        return {name: one for name, one in found.items() if isinstance(one, Probe)}
 
     def assemble(
         self, model: nn.Module, plan: Plan | None = None, *, whole: nn.Module | None = None

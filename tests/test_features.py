@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ import goodfit
 from goodfit.data import read
 from goodfit.data.data import Data
 from goodfit.errors import ModelError
-from goodfit.evaluation.probe import linear_probe
+from goodfit.evaluation.probe import Probe, linear_probe
 from goodfit.features import as_features, features, head_alone, probe, probe_of
 from goodfit.models.layers import train_mode
 from goodfit.recipe import DataSettings, Recipe
@@ -140,7 +142,7 @@ def test_steps_on_features_are_the_steps_of_the_whole_model(data: Data) -> None:
 def test_a_probe_is_a_logistic_regression_on_standardised_features(data: Data) -> None:
     linear_model = pytest.importorskip("sklearn.linear_model", reason="a dependency")
     found = probe(net(), data, precision="fp32", device=CPU, seed=0)
-    assert found is not None
+    assert isinstance(found, Probe)
     assert found.note == ""
     order = np.lexsort(found.train.T)
     whole = probe_of(*(as_features(net(), data, precision="fp32", device=CPU).train,) * 2)
@@ -151,6 +153,13 @@ def test_a_probe_is_a_logistic_regression_on_standardised_features(data: Data) -
     spread[spread < 1e-9] = 1
     model = linear_model.LogisticRegression(C=c, max_iter=200).fit((found.train - level) / spread, found.targets)
     np.testing.assert_allclose(answer, model.predict_proba((found.other - level) / spread), atol=1e-4)
+
+
+def test_a_probe_that_cannot_be_had_says_why(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    how: dict[str, Any] = {"precision": "fp32", "device": CPU, "seed": 0}
+    assert probe(nn.Identity(), data, **how) == "the model has no features of a whole sample"
+    monkeypatch.setattr("goodfit.features._SECONDS", 0.0)
+    assert re.fullmatch(r"features of \d+ samples take \d+ s", str(probe(net(), data, **how)))
 
 
 def run_weights(folder: Path, recipe: Recipe, source: str) -> dict[str, torch.Tensor]:

@@ -152,6 +152,29 @@ def test_few_texts_train_a_head_and_many_all_layers(tmp_path: Path) -> None:
     assert (scratch["transfer.name"], scratch["data.like"]) == ("none", f"hf:{folder}")
 
 
+def test_an_interrupted_run_that_thaws_layer_by_layer_goes_on_as_if_nothing_had_been(
+    first: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"model__name": f"run:{first.folder}", "transfer__name": "progressive", "epochs": 4, "seed": 1}
+    pictures = str(tmp_path / "pictures")
+    whole = train(pictures, tmp_path / "whole", **given).model().state_dict()
+    step, calls = torch.optim.AdamW.step, []
+
+    def failing(self: torch.optim.AdamW, *args: Any, **kwargs: Any) -> Any:
+        calls.append(len([p for group in self.param_groups for p in group["params"] if p.grad is not None]))
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", failing)
+    with pytest.raises(KeyboardInterrupt):
+        train(pictures, tmp_path / "torn", **given)
+    assert calls[0] < calls[-1]  # a layer has thawed, and others are still frozen
+    torn = train(pictures, tmp_path / "torn", **given).model().state_dict()
+    assert calls[8] == calls[7]
+    assert all(torch.equal(torn[name], whole[name]) for name in whole)
+
+
 def test_layer_decay_is_asked_for_once(tmp_path: Path) -> None:
     recipe = Recipe().patched({"transfer.name": "full", "optimizer.name": "adamw", "optimizer.layer_decay": 0.8})
     with pytest.raises(RecipeError, match=r"optimizer\.layer_decay and transfer\.layer_decay are the same thing"):

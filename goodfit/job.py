@@ -688,9 +688,7 @@ class Job:
         results = assess(data, outputs, data.valid, tune_for=self.plan["task.threshold"])
         results["sample"] = sample_text(state.model, data, streams=self.streams)
         screen.heading("Baselines")
-        results["baselines"] = baselines(
-            data.train, data.valid, data.task, data.spec, data, probes=self.probes
-        )
+        results["baselines"] = baselines(data.train, data.valid, data.task, data.spec, data, probes=self.probes)
         results["part"] = "valid"
         results["ended"] = ended
         results["steps"] = state.step
@@ -721,7 +719,6 @@ class Job:
         store.write_json(self.folder / "status.json", {"status": "finished"})
         store.prune(self.folder / "checkpoints", keep=1)
         screen.results(results, self.folder, report, source=self.source)
-
 
     def augmented(self, slots: Slots) -> dict[str, Any]:
         """The first steps' samples as the model saw them, for the report."""

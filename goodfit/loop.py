@@ -150,9 +150,7 @@ def train_step(state: State, slots: Slots, batch: Batch, moment: Moment) -> Tens
 
     if state.memory is not None:
         state.memory.again = beside.clear
-    loss: Tensor = slots.gradient(
-        backward, batch, parameters=state.parameters, reduce=reduce, memory=state.memory
-    )
+    loss: Tensor = slots.gradient(backward, batch, parameters=state.parameters, reduce=reduce, memory=state.memory)
     if not math.isfinite(float(loss)):
         return _refuse(state, slots, loss, moment)
     for one, weight in beside:

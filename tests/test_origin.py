@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import goodfit
 from goodfit.data import read
 from goodfit.errors import GoodfitError, ModelError, RecipeError, RunError
 from goodfit.evaluation.probe import FROZEN, UNTRAINED, close_enough
+from goodfit.interrupt import Interrupted
 from goodfit.origin import model_for, untrained
 from goodfit.recipe import DataSettings, Recipe
 from goodfit.run import Run
@@ -160,14 +162,14 @@ def test_an_interrupted_run_that_thaws_layer_by_layer_goes_on_as_if_nothing_had_
     whole = train(pictures, tmp_path / "whole", **given).model().state_dict()
     step, calls = torch.optim.AdamW.step, []
 
-    def failing(self: torch.optim.AdamW, *args: Any, **kwargs: Any) -> Any:
+    def stopping(self: torch.optim.AdamW, *args: Any, **kwargs: Any) -> Any:
         calls.append(len([p for group in self.param_groups for p in group["params"] if p.grad is not None]))
         if len(calls) == 8:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return step(self, *args, **kwargs)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", failing)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(torch.optim.AdamW, "step", stopping)
+    with pytest.raises(Interrupted):
         train(pictures, tmp_path / "torn", **given)
     assert calls[0] < calls[-1]  # a layer has thawed, and others are still frozen
     torn = train(pictures, tmp_path / "torn", **given).model().state_dict()

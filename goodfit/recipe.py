@@ -33,7 +33,8 @@ from goodfit.techniques.views import View
 def _prefixed(name: str) -> str:
     prefix, colon, rest = name.partition(":")
     if prefix not in ("timm", "torchvision", "hf", "run") or not colon or not rest:
-        raise ValueError(f"{name!r} names no pretrained model; write hf:NAME, timm:NAME, torchvision:NAME, run:FOLDER")
+        said = "write hf:NAME, timm:NAME, torchvision:NAME or run:FOLDER"
+        raise ValueError(f"{name!r} names no pretrained model; {said}")
     return name
 
 

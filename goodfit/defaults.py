@@ -140,7 +140,7 @@ def _mirror(data: Data) -> dict[str, tuple[Any, str, str]]:
 def _fast_image(data: Data) -> Rows:
     source = "Jordan 2024, airbench"
     samples = len(data.train)
-    epochs = 6.5 if samples > 40_000 else _epochs_for(samples, 300_000, low=7, high=40)
+    epochs = 6.25 if samples > 40_000 else _epochs_for(samples, 300_000, low=7, high=40)
     mirror = {"batch.flip.alternate": (True, "less repetition than drawing anew", source)} if _mirror(data) else {}
     return _rows(
         {

@@ -126,12 +126,37 @@ def train_step(state: State, slots: Slots, batch: Batch, moment: Moment) -> Tens
     for change in slots.batch:
         if active(change, moment):
             batch = change(batch, moment)
-    beside: list[tuple[Tensor, Tensor | float]] = []
+    loss, plain = fill_gradients(state, slots, batch, moment)
+    if not math.isfinite(float(loss)):
+        return _refuse(state, slots, loss, moment)
+    if state.scaler is not None:
+        state.scaler.unscale_(state.optimizer)
+    slots.penalty.add_gradient(state.penalised)
+    norm = slots.clip(state.parameters, state=state.clipping)
+    if norm is not None and state.scaler is None and not math.isfinite(float(norm)):
+        return _refuse(state, slots, norm, moment, what="gradient's norm")
+    set_rates(state.optimizer, slots.schedule, moment, state.losses)
+    update_weights(state, slots, moment)
+    for value, weight in plain:
+        state.plain = [state.plain[0] + value.double(), state.plain[1] + weight]
+    state.step += 1
+    return loss
+
+
+def fill_gradients(
+    state: State, slots: Slots, batch: Batch, moment: Moment
+) -> tuple[Tensor, list[tuple[Tensor, Tensor | float]]]:
+    """Forward and backward, by the gradient slot, over all processes that share the batch.
+
+    Returns the batch's mean loss, and the sums and weights of the plain loss where that is logged beside another that
+    validation cannot be compared with.
+    """
+    plain: list[tuple[Tensor, Tensor | float]] = []
     reduce: Reduce = alone
     if state.shares is None:
         total_weight = slots.loss.weigh(batch.targets, batch.weight)
     else:
-        batch, total_weight, reduce = state.shares.begin(batch, state.parameters, slots.loss, beside=beside)
+        batch, total_weight, reduce = state.shares.begin(batch, state.parameters, slots.loss, beside=plain)
 
     def backward(piece: Batch) -> Tensor:
         inputs = state.prepare(piece.inputs)
@@ -142,26 +167,21 @@ def train_step(state: State, slots: Slots, batch: Batch, moment: Moment) -> Tens
                 logits = state.carried.forward(state.model, inputs, piece.index // moment.steps_per_epoch)
             told = () if slots.teacher is None else (slots.teacher(piece),)
         loss = slots.loss(logits, piece.targets, piece.weight, *told) / total_weight
-        if slots.plain is not None:  # logged beside a loss that validation cannot be compared with
+        if slots.plain is not None:
             about = piece.targets, piece.weight
-            beside.append((slots.plain(logits.detach(), *about), slots.plain.weigh(*about)))
+            plain.append((slots.plain(logits.detach(), *about), slots.plain.weigh(*about)))
         (loss if state.scaler is None else state.scaler.scale(loss)).backward()
         return torch.as_tensor(loss.detach())
 
     if state.memory is not None:
-        state.memory.again = beside.clear
+        state.memory.again = plain.clear
     loss: Tensor = slots.gradient(backward, batch, parameters=state.parameters, reduce=reduce, memory=state.memory)
-    if not math.isfinite(float(loss)):
-        return _refuse(state, slots, loss, moment)
-    for one, weight in beside:
-        state.plain = [state.plain[0] + one.double(), state.plain[1] + weight]
-    if state.scaler is not None:
-        state.scaler.unscale_(state.optimizer)
-    slots.penalty.add_gradient(state.penalised)
-    norm = slots.clip(state.parameters, state=state.clipping)
-    if norm is not None and state.scaler is None and not math.isfinite(float(norm)):
-        return _refuse(state, slots, norm, moment, what="gradient's norm")
-    set_rates(state.optimizer, slots.schedule, moment, state.losses)
+    return loss, plain
+
+
+def update_weights(state: State, slots: Slots, moment: Moment) -> None:
+    """The optimizer's step with what belongs to it: the penalty's proximal part and the average, unless the loss
+    scaler holds the step back."""
     stepped = True
     if state.scaler is None:
         state.optimizer.step()
@@ -174,8 +194,6 @@ def train_step(state: State, slots: Slots, batch: Batch, moment: Moment) -> Tens
     if stepped:
         slots.penalty.after_step(state.penalised, state.optimizer)
         state.averager.update(state.model, moment)
-    state.step += 1
-    return loss
 
 
 def thaw_in_turn(state: State, transfer: Any, moment: Moment) -> None:

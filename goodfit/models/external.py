@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from goodfit.errors import ModelError, hushed, nearest, optional
 from goodfit.models.heads import head_names
 from goodfit.models.hugging_face import Hf, hugging_face, short
+from goodfit.models.layers import set_dropout
 from goodfit.technique import Chance, technique
 from goodfit.types import InputSpec
 
@@ -50,10 +51,12 @@ class Torchvision:
     over their colours. Takes images, standardised as the weights expect them (``data.like``); vision transformers
     want the size they were trained at (``data.image_size = 224``).
 
-    pretrained: start from the published weights (torchvision's newest); they are downloaded once.
+    pretrained: start from the published weights (torchvision's newest); they are downloaded once. dropout: of every
+    dropout layer that the model has; its own numbers unless given.
     """
 
     pretrained: bool = True
+    dropout: Chance | None = None
 
 
 @technique("model", name="run")
@@ -172,6 +175,8 @@ def _torchvision(
                 f"the weights of 'torchvision:{name}' cannot be had: {short(error)}; {_FROM_NOTHING}"
             ) from error
         take_over(made, found, of=f"'torchvision:{name}'")
+    if asked.dropout is not None and set_dropout(made, asked.dropout) == 0:
+        raise ModelError(f"'torchvision:{name}' has no dropout layer; take out model.dropout")
     return made, {}
 
 

@@ -92,6 +92,13 @@ def test_a_torchvision_file_that_holds_more_than_tensors_is_refused(planted: nn.
         build("torchvision:squeezenet1_1", {}, COLOUR, 3)
 
 
+def test_dropout_of_a_torchvision_model_is_a_setting() -> None:
+    made = build("torchvision:mobilenet_v3_small", {"pretrained": False, "dropout": 0.35}, COLOUR, 3)
+    assert [one.p for one in made.modules() if isinstance(one, nn.Dropout)] == [0.35]
+    with pytest.raises(ModelError, match=r"'torchvision:resnet18' has no dropout layer; take out model\.dropout"):
+        build("torchvision:resnet18", {"pretrained": False, "dropout": 0.35}, COLOUR, 3)
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

@@ -1,6 +1,12 @@
-"""What all tests share: no writing into the user's cache, quiet screens, small images."""
+"""What all tests share: no writing into the user's cache, one thread a process, small images."""
 
 from __future__ import annotations
+
+import os
+
+# Before torch is imported here or in a program that a test starts: tests are tiny, and several processes of them run at
+# once, whose threads would otherwise wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from goodfit import store
 from goodfit.report import charts
+from goodfit.report.next import Suggestion, cost, suggestions
+from goodfit.report.template import template
 from goodfit.report.words import amount, curve_words, difference_words, verdict
 
-__all__ = ["write_report"]
+__all__ = ["what_next", "write_report"]
 
 
 def write_report(folder: Path) -> Path:
@@ -22,7 +22,8 @@ def write_report(folder: Path) -> Path:
     """
     page = render(folder)
     path = folder / "report.html"
-    store.write_file(path, page.encode())
+    store.write_file(path, page.encode("utf-8", "replace"))
+    store.list_files(folder, [path.name])
     return path
 
 
@@ -32,15 +33,7 @@ def render(folder: Path) -> str:
     plan = store.read_json(folder / "plan.json")
     rows = store.read_lines(folder / "metrics.jsonl")
     headline = results["metrics"][results["headline"]]
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("goodfit", "report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["amount"] = amount
-    return environment.get_template("page.html").render(
+    return template("page.html", amount=amount, cost=cost).render(
         name=plan["data"]["name"],
         results=results,
         headline=headline,
@@ -54,7 +47,7 @@ def render(folder: Path) -> str:
         preflight=_read(folder / "preflight.json", []),
         examples=_read(folder / "examples.json", {}),
         augmented=_read(folder / "augmented.json", None),
-        test=_read(folder / "test.json", None),
+        test=store.read_sealed(test) if (test := folder / "test.json").exists() else None,
         determinism=_read(folder / "determinism.json", None),
         losses=charts.loss_curves(rows) if rows else "",
         progress=charts.metric_curve(rows) if rows else "",
@@ -63,6 +56,20 @@ def render(folder: Path) -> str:
         reliability=charts.reliability(results["reliability"]) if results.get("reliability") else "",
         scatter=charts.answers(results) if results.get("shown") else "",
         bars=charts.against_baselines(results),
+        next=what_next(folder),
+    )
+
+
+def what_next(folder: Path) -> list[Suggestion]:
+    """The experiments that a finished run's own numbers speak for, the strongest first."""
+    asked = folder / "recipe.toml"
+    return suggestions(
+        store.read_json(folder / "results.json"),
+        store.read_json(folder / "plan.json"),
+        store.read_lines(folder / "metrics.jsonl"),
+        findings=_read(folder / "findings.json", []),
+        source=str(_read(folder / "data.json", {}).get("source", "")),
+        recipe=str(asked) if asked.exists() and asked.read_text(encoding="utf-8").strip() else "",
     )
 
 

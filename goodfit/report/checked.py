@@ -5,23 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from goodfit import store
 from goodfit.program import GRAVITY, Checked
+from goodfit.report.template import template
 
 
 def write_checked(path: Path, name: str, verdict: str, checked: Checked) -> None:
     """Write the page. name: of what was checked. verdict: in one line. Raises RunError where it cannot be written."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("goodfit", "report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["number"] = _number
-    page = environment.get_template("checked.html").render(
+    page = template("checked.html", number=_number).render(
         name=name,
         verdict=verdict,
         steps=checked.steps,

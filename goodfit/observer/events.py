@@ -44,6 +44,14 @@ class Listener:
     matters: bool = False
     """Whether its absence is worth telling: a program without an optimizer, not one without this or that loss."""
 
+    @property
+    def always(self) -> frozenset[str]:
+        """Events of ordinary steps that it must hear at each; the others it hears while `Attention` looks closely."""
+        return frozenset()
+
+    def woken(self) -> None:
+        """Events were left out, and none is from now on: what was pending from before is no longer true."""
+
     def optimizer_made(self, optimizer: Optimizer) -> None:
         """An optimizer was built."""
 
@@ -94,6 +102,9 @@ class Listener:
 
     def batch(self, loader: Any, number: int, batch: Any) -> None:
         """A ``DataLoader`` gave its batch ``number``, from 0."""
+
+    def waited(self, loader: Any, began: float, ended: float) -> None:
+        """The program waited for a loader's batch, between these two moments of ``time.perf_counter``."""
 
     def loader_ends(self, loader: Any, batches: int) -> None:
         """A ``DataLoader`` ran out after so many batches."""

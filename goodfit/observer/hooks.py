@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -28,6 +29,7 @@ from torch.optim.optimizer import (
 )
 from torch.utils import data
 
+from goodfit.observer.attention import EACH_STEP, Attention
 from goodfit.observer.events import Listener, LossCall
 
 LOSSES = (
@@ -51,13 +53,19 @@ class Hooks:
         self._depth = 0
         self._running: list[nn.Module] = []
         self._in_backward = False
+        self._with_gradients = True
+        self._since_step = 0
+        self.attention = Attention()
+        # Who hears what: in full, and of that what is in force now.
+        self._all: dict[str, list[Listener]] = {}
         self._wanted: dict[str, list[Listener]] = {}
 
     def install(self) -> None:
         """Put all wrappers on."""
         for name in [n for n, _ in inspect.getmembers(Listener, inspect.isfunction) if not n.startswith("_")]:
             base = getattr(Listener, name)
-            self._wanted[name] = [one for one in self.listeners if getattr(type(one), name) is not base]
+            self._all[name] = [one for one in self.listeners if getattr(type(one), name) is not base]
+        self._wanted = self._all
         self._optimizers()
         self._autograd()
         self._modules()
@@ -87,6 +95,10 @@ class Hooks:
         finally:
             self._busy = False
 
+    def _hears(self, event: str) -> bool:
+        """Whether anybody wants this event now; code that is being compiled is left alone."""
+        return bool(self._wanted.get(event)) and not self._busy and not torch.compiler.is_compiling()
+
     @contextmanager
     def quiet(self) -> Iterator[None]:
         """A stretch in which nothing is told."""
@@ -103,9 +115,34 @@ class Hooks:
 
     def _switch_off(self, listener: Listener, error: BaseException) -> None:
         self.failed[listener] = error
-        for wanted in self._wanted.values():
+        for wanted in (*self._all.values(), *self._wanted.values()):
             if listener in wanted:
                 wanted.remove(listener)
+
+    def _attend(self) -> None:
+        """Tell everything, or only what is to be heard at each step: as `Attention` says."""
+        if self.attention.close:
+            if self._wanted is not self._all:
+                self._wanted = self._all
+                self.tell("woken")
+        elif self._wanted is self._all:
+            self._wanted = {
+                event: [one for one in wanted if event in one.always] if event in EACH_STEP else wanted
+                for event, wanted in self._all.items()
+            }
+
+    def _stepped(self, optimizer: Optimizer, *_: Any) -> None:
+        self.tell("after_step", optimizer)
+        if not self._busy:
+            self._since_step = 0
+            self.attention.stepped()
+            self._attend()
+
+    def _news(self, kind: str, steps: int = 5) -> None:
+        if self._busy:
+            return
+        self.attention.news(kind, steps)
+        self._attend()
 
     def _wrap(self, owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         """Put a wrapper in place of ``owner.name``, to be taken off by ``remove``."""
@@ -122,7 +159,7 @@ class Hooks:
     def _before(self, owner: Any, name: str, event: str, pick: Callable[..., tuple[Any, ...]]) -> None:
         def make(original: Callable[..., Any]) -> Callable[..., Any]:
             def call(*args: Any, **kwargs: Any) -> Any:
-                if not torch.compiler.is_compiling():
+                if self._hears(event):
                     self.tell(event, *pick(*args, **kwargs))
                 return original(*args, **kwargs)
 
@@ -130,11 +167,15 @@ class Hooks:
 
         self._wrap(owner, name, make)
 
-    def _after(self, owner: Any, name: str, event: str, pick: Callable[..., tuple[Any, ...]]) -> None:
+    def _after(
+        self, owner: Any, name: str, event: str, pick: Callable[..., tuple[Any, ...]], *, news: bool = False
+    ) -> None:
         def make(original: Callable[..., Any]) -> Callable[..., Any]:
             def call(*args: Any, **kwargs: Any) -> Any:
                 result = original(*args, **kwargs)
-                if not torch.compiler.is_compiling():
+                if news:
+                    self._news(event)
+                if self._hears(event):
                     self.tell(event, *pick(result, *args, **kwargs))
                 return result
 
@@ -143,11 +184,11 @@ class Hooks:
         self._wrap(owner, name, make)
 
     def _optimizers(self) -> None:
-        self._after(Optimizer, "__init__", "optimizer_made", lambda result, self, *a, **k: (self,))
+        self._after(Optimizer, "__init__", "optimizer_made", lambda result, self, *a, **k: (self,), news=True)
         self._before(Optimizer, "zero_grad", "zero_grad", lambda self, *a, **k: (self,))
         self._before(nn.Module, "zero_grad", "zero_grad", lambda self, *a, **k: (self,))
         before = register_optimizer_step_pre_hook(lambda optimizer, *_: self.tell("before_step", optimizer))
-        after = register_optimizer_step_post_hook(lambda optimizer, *_: self.tell("after_step", optimizer))
+        after = register_optimizer_step_post_hook(self._stepped)
         self._undo += [before.remove, after.remove]
 
     def _autograd(self) -> None:
@@ -161,6 +202,10 @@ class Hooks:
                 finally:
                     self._in_backward = False
                 self.tell("after_backward", roots)
+                self._since_step += not self._busy
+                if self._since_step > 20:  # updates by hand, or many backward passes for one update
+                    self.attention.stepped()
+                    self._attend()
                 return result
 
             return call
@@ -169,20 +214,30 @@ class Hooks:
         self._wrap(torch.autograd, "backward", make)
 
     def _modules(self) -> None:
+        is_compiling, is_grad_enabled = torch.compiler.is_compiling, torch.is_grad_enabled
+
         def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            if self._in_backward or torch.compiler.is_compiling():  # recomputed by checkpointing, or being traced
+            if self._in_backward or self._busy or is_compiling():  # recomputed by checkpointing, or being traced
                 return
-            self.tell("before_forward", module, inputs, self._depth)
+            depth = self._depth
+            if depth == 0:
+                graded = is_grad_enabled()
+                if self._with_gradients and not graded:
+                    self._news("evaluation")
+                self._with_gradients = graded
+            if depth == 0 or self._wanted is self._all:
+                self.tell("before_forward", module, inputs, depth)
             self._depth += 1
             self._running.append(module)
 
         def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            if self._in_backward or torch.compiler.is_compiling():
+            if self._in_backward or self._busy or is_compiling():
                 return
             if self._running:
                 self._running.pop()
             self._depth = max(0, self._depth - 1)
-            self.tell("forward", module, inputs, output, self._depth)
+            if self._wanted is self._all:
+                self.tell("forward", module, inputs, output, self._depth)
 
         first = register_module_forward_pre_hook(before)
         second = register_module_forward_hook(after, always_call=True)
@@ -195,14 +250,15 @@ class Hooks:
 
     def _losses(self) -> None:
         for name in LOSSES:
-            signature = inspect.signature(getattr(F, name))
+            names = tuple(inspect.signature(getattr(F, name)).parameters)
 
+            # "loss_name" and "names" are no arguments of any loss.
             def pick(
-                result: Any, *args: Any, name: str = name, signature: inspect.Signature = signature, **kwargs: Any
+                result: Any, *args: Any, loss_name: str = name, names: tuple[str, ...] = names, **kwargs: Any
             ) -> tuple[Any, ...]:
-                given = dict(signature.bind(*args, **kwargs).arguments)
+                given = dict(zip(names, args, strict=False)) | kwargs
                 input, target = given.pop("input"), given.pop("target")
-                return (LossCall(name, input, target, given, result),)
+                return (LossCall(loss_name, input, target, given, result),)
 
             self._after(F, name, "loss", pick)
 
@@ -253,7 +309,9 @@ class Hooks:
 
     def _states(self) -> None:
         for cls in (nn.Module, Optimizer, LRScheduler):
-            self._after(cls, "load_state_dict", "state_loaded", lambda result, self, state, *a, **k: (self, state))
+            self._after(
+                cls, "load_state_dict", "state_loaded", lambda result, self, state, *a, **k: (self, state), news=True
+            )
         self._after(nn.Module, "_apply", "moved", lambda result, self, *a, **k: (self,))
         self._after(torch, "load", "loaded", lambda result, *a, **k: (result,))
         self._before(torch, "save", "saved", lambda what, *a, **k: (what,))
@@ -264,18 +322,26 @@ class _Told:
 
     def __init__(self, hooks: Hooks, loader: Any, inner: Any) -> None:
         self._hooks, self._loader, self._inner, self._count = hooks, loader, inner, 0
+        try:
+            self._total = len(loader)
+        except TypeError:  # a stream has no length
+            self._total = 0
 
     def __iter__(self) -> _Told:
         return self
 
     def __next__(self) -> Any:
+        began = time.perf_counter()
         try:
             batch = next(self._inner)
         except StopIteration:
             self._hooks.tell("loader_ends", self._loader, self._count)
             raise
-        self._hooks.tell("batch", self._loader, self._count, batch)
         self._count += 1
+        self._hooks.tell("waited", self._loader, began, time.perf_counter())
+        if self._count == self._total > 1:  # the last batch may be smaller than the others
+            self._hooks._news("last batch", 1)
+        self._hooks.tell("batch", self._loader, self._count - 1, batch)
         return batch
 
     def __len__(self) -> int:

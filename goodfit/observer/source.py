@@ -38,12 +38,21 @@ def here(depth: int = 1) -> Line:
 
     Takes a few microseconds, so it is asked for when a check needs it, not in every call.
     """
-    frame: FrameType | None = sys._getframe(depth)
+    return line_of(sys._getframe(depth))
+
+
+def line_of(frame: FrameType | None) -> Line:
+    """The line of the user's program in this frame, or in the nearest one that called it."""
     while frame is not None:
         if is_users(frame.f_code.co_filename):
-            return Line(_short(frame.f_code.co_filename), frame.f_lineno)
+            return _line(frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back
     return NOWHERE
+
+
+@lru_cache(maxsize=4096)
+def _line(file: str, line: int) -> Line:
+    return Line(_short(file), line)
 
 
 @lru_cache(maxsize=4096)

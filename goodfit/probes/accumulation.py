@@ -101,6 +101,22 @@ class Accumulation(Listener):
         self.loaders = False
         self.inside: Optimizer | None = None
 
+    @property
+    @override
+    def always(self) -> frozenset[str]:
+        """Everything, in programs that accumulate; nothing more in others."""
+        several = any(one.usual > 1 or any(w.wasted for w in one.windows) for one in self.facts.values())
+        looks = several and self._looks()
+        names = ("zero_grad", "backward", "after_backward", "before_step", "after_step", "loss", "clip", "batch")
+        return frozenset(names if looks else ())
+
+    @override
+    def woken(self) -> None:
+        if not self.always:
+            self.calls = []
+            for one in self.open.values():
+                one.micros, one.wasted, one.ended = [], [], False
+
     @override
     def optimizer_made(self, optimizer: Optimizer) -> None:
         self.open[optimizer] = _Open()

@@ -39,6 +39,11 @@ class DropoutLayers(Listener):
         self.held: MutableMapping[nn.Module, tuple[list[weakref.ref[_DropoutNd]], Dropouts]]
         self.held = weakref.WeakKeyDictionary()
 
+    @property
+    @override
+    def always(self) -> frozenset[str]:
+        return frozenset(("before_forward",) if any(refs for refs, _ in self.held.values()) else ())
+
     @override
     def before_forward(self, module: nn.Module, inputs: tuple[Any, ...], depth: int) -> None:
         if depth or not torch.is_grad_enabled() or not module.training:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import weakref
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,11 @@ from typing_extensions import override
 
 from goodfit.observer.events import Listener
 from goodfit.observer.live import Live
+from goodfit.probes.before_training import copied
+from goodfit.probes.record import generators_kept
+
+NUMBERS = 5_000_000
+"""Weights up to which a network is copied."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,12 @@ class Finite(Listener):
         self.outputs: list[tuple[weakref.ref[Tensor], weakref.ref[nn.Module]]] = []
         self.given: list[weakref.ref[Tensor]] = []
         self.scaled = False
+        self.root: weakref.ref[nn.Module] | None = None
+
+    @property
+    @override
+    def always(self) -> frozenset[str]:
+        return frozenset(("before_forward", "backward"))
 
     @override
     def scaler(self, scaler: Any, what: str, optimizer: Optimizer | None) -> None:
@@ -57,6 +70,7 @@ class Finite(Listener):
         if depth == 0 and torch.is_grad_enabled():
             if len(self.outputs) > 5_000:
                 self.outputs.clear()
+            self.root = weakref.ref(module)
             self.given = [weakref.ref(one) for one in inputs if isinstance(one, Tensor)]
 
     @override
@@ -73,7 +87,7 @@ class Finite(Listener):
             return
         if loss.device.type != "cpu" and self.live.step % 10:
             return
-        if bool(torch.isfinite(loss.detach()).all()):
+        if math.isfinite(loss.item()):
             return
         name = ""
         for output, module in outputs:
@@ -81,6 +95,10 @@ class Finite(Listener):
             if tensor is not None and owner is not None and _broken(tensor):
                 name = self.live.names.module(owner)
                 break
+        root = None if self.root is None else self.root()
+        given = [one for ref in self.given if (one := ref()) is not None]
+        if not outputs and root is not None and given:
+            name = self._asked(root, given)
         weights = next(
             (
                 self.live.names.of(p)
@@ -94,6 +112,24 @@ class Finite(Listener):
         self.live.values["finite.first"] = NonFinite(
             self.live.step, float(loss.detach()), str(self.live.where()), name, broken, weights
         )
+
+    def _asked(self, root: nn.Module, given: list[Tensor]) -> str:
+        """The first module whose output is not finite, by a copy: where the outputs were not remembered."""
+        found: list[str] = []
+        if sum(p.numel() for p in root.parameters()) > NUMBERS:
+            return ""
+        with generators_kept(), contextlib.suppress(Exception), torch.no_grad():
+            trial = copied(root).train(root.training)
+            for mine, its in zip(root.modules(), trial.modules(), strict=True):
+                its.register_forward_hook(
+                    lambda _, inputs, output, mine=mine: (
+                        found.append(self.live.names.module(mine))
+                        if isinstance(output, Tensor) and _broken(output)
+                        else None
+                    )
+                )
+            trial(*given)
+        return found[0] if found else ""
 
 
 def _broken(tensor: Tensor) -> bool:

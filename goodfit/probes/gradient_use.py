@@ -13,9 +13,6 @@ from typing_extensions import override
 from goodfit.observer.events import Listener
 from goodfit.observer.live import Live
 
-THOROUGH = 30
-"""Steps of each optimizer that are looked at one by one; after them every 50th."""
-
 
 @dataclass(frozen=True)
 class StaleUse:
@@ -87,13 +84,16 @@ class GradientUse(Listener):
 
     @override
     def after_step(self, optimizer: Optimizer) -> None:
-        count = self.steps.get(optimizer, 0)
-        if count <= THOROUGH or count % 50 in (0, 1):
-            self.used[optimizer] = [
-                (weakref.ref(p), weakref.ref(p.grad), p.grad._version)
-                for p in _parameters(optimizer)
-                if p.grad is not None
-            ]
+        self.used[optimizer] = [
+            (weakref.ref(p), weakref.ref(grad), grad._version)
+            for p in _parameters(optimizer)
+            if (grad := p.grad) is not None
+        ]
+
+    @override
+    def woken(self) -> None:
+        self.used.clear()
+        self.stale.clear()
 
 
 def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:

@@ -38,6 +38,11 @@ class Graphs(Listener):
         self.live = live
         self.lives: dict[str, list[tuple[weakref.ref[_Life], int]]] = {}
 
+    @property
+    @override
+    def always(self) -> frozenset[str]:
+        return frozenset(("backward",) if any(len(one) < LOOKS[-1] for one in self.lives.values()) else ())
+
     @override
     def backward(self, roots: tuple[Tensor, ...]) -> None:
         node = roots[0].grad_fn if len(roots) == 1 else None

@@ -20,7 +20,8 @@ from goodfit.observer.live import Live
 FIRST = 3
 """Batches at the start of an epoch that tell its order."""
 ROWS = 4096
-"""Training samples whose fingerprints are kept."""
+"""Training samples whose fingerprints are kept: of the first batches, then of every eighth."""
+EACH = 64
 
 
 @dataclass
@@ -86,6 +87,11 @@ class Loaders(Listener):
         self.sources: list[Callable[[], Any]] = []
         self.fresh = False
 
+    @property
+    @override
+    def always(self) -> frozenset[str]:
+        return frozenset(("batch", "backward", "before_forward") if self.facts else ())
+
     @override
     def loader_begins(self, loader: Any) -> None:
         facts = self.facts.get(loader)
@@ -111,9 +117,10 @@ class Loaders(Listener):
         state.given += 1
         if number < FIRST:
             state.prints.append(_fingerprint(batch))
-        if facts.begins == 1 and facts.labelled < 50:
+        if facts.begins == 1 and facts.labelled < 30:
             self._labels(facts, state, batch)
         known = facts.begins > 1 or (facts.trains and len(self.trained) >= ROWS) or facts.compared >= 512
+        known = known or (facts.trains and number > EACH and number % 8 > 0)
         self.rows = [] if known else _rows(batch)
         if facts.judged:
             self._compare(facts)

@@ -156,6 +156,12 @@ class Modes(Listener):
         facts = held.setdefault(where, DropoutFacts(where, rate, 0, fresh))
         facts.calls += 1
 
+    @override
+    def woken(self) -> None:
+        self.pending = None
+        for root in self.roots.values():
+            root.mode, root.run = None, 0
+
     def _facts(self, module: nn.Module) -> ModeFacts:
         held: dict[int, ModeFacts] = self.live.values.setdefault("mode.networks", {})
         self.live.values.setdefault("mode.dropout", {})

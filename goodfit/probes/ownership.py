@@ -95,7 +95,7 @@ class Ownership(Listener):
         self.leaves = []
         if self.walks > WALKS and self.live.step % 50:
             return
-        leaves = [leaf for leaf in _leaves(roots) if isinstance(leaf, nn.Parameter)]
+        leaves = [leaf for leaf in leaves_of(roots) if isinstance(leaf, nn.Parameter)]
         for leaf in leaves:
             self.seen[leaf] = self.seen.get(leaf, 0) + 1
         self.leaves = [weakref.ref(leaf) for leaf in leaves]
@@ -151,7 +151,7 @@ class Ownership(Listener):
         return any(one is parameter for module in self.called for one in module._parameters.values())
 
 
-def _leaves(roots: tuple[Tensor, ...]) -> Iterator[Tensor]:
+def leaves_of(roots: tuple[Tensor, ...]) -> Iterator[Tensor]:
     """The tensors in which back-propagation from these roots will leave gradients."""
     waiting = [root.grad_fn for root in roots if root.grad_fn is not None]
     known = set(waiting)

@@ -40,6 +40,11 @@ class Resumptions(Listener):
         self.used: set[str] = set()
         self.where = ""
 
+    @property
+    @override
+    def always(self) -> frozenset[str]:
+        return frozenset(("after_step",) if self.held and self.where else ())
+
     @override
     def loaded(self, what: Any) -> None:
         if isinstance(what, Mapping):

@@ -54,6 +54,11 @@ class Schedules(Listener):
         self.facts: MutableMapping[Any, ScheduleFacts] = weakref.WeakKeyDictionary()
         self.skipped = False
 
+    @property
+    @override
+    def always(self) -> frozenset[str]:
+        return frozenset(("before_step", "scheduler_step") if self.facts else ())
+
     @override
     def scheduler_made(self, scheduler: Any) -> None:
         horizon = 0

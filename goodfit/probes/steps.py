@@ -67,7 +67,12 @@ class Steps(Listener):
         self.consumed: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
         self.clips: list[tuple[weakref.ref[Optimizer], str]] = []
         self.skipping: MutableMapping[Optimizer, int] = weakref.WeakKeyDictionary()
-        self.scalers: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.scaled = False
+
+    @property
+    @override
+    def always(self) -> frozenset[str]:
+        return frozenset(("after_step",) if self.scaled else ())
 
     @override
     def optimizer_made(self, optimizer: Optimizer) -> None:
@@ -101,6 +106,7 @@ class Steps(Listener):
     def scaler(self, scaler: Any, what: str, optimizer: Optimizer | None) -> None:
         if not scaler.is_enabled():
             return
+        self.scaled = True
         if what == "unscale" and optimizer is not None:
             self.clips = [(ref, where) for ref, where in self.clips if ref() is not optimizer]
             self._mark(optimizer, "unscaled")
@@ -130,12 +136,11 @@ class Steps(Listener):
     def before_step(self, optimizer: Optimizer) -> None:
         facts = self._facts(optimizer)
         facts.steps += 1
-        self.skipping[optimizer] = 0
         since = self.backwards - self.at.get(optimizer, 0)
         self.at[optimizer] = self.backwards
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         with_gradient = [p for p in parameters if p.grad is not None]
-        if since > 0 and not _any(with_gradient) and any(p.requires_grad for p in parameters):
+        if since > 0 and any(p.requires_grad for p in parameters) and not _any(with_gradient):
             facts.empty += 1
             if self.cleared[0] == self.backwards:
                 facts.cleared_where = self.cleared[1]
@@ -147,6 +152,7 @@ class Steps(Listener):
 
     @override
     def after_step(self, optimizer: Optimizer) -> None:
+        self.skipping[optimizer] = 0
         facts = self.facts.get(optimizer)
         if facts is None:
             return

@@ -45,6 +45,11 @@ class Symmetry(Listener):
         self.samples: MutableMapping[Tensor, Tensor] = WeakTensorKeyDictionary()
         self.asked: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
+    @property
+    @override
+    def always(self) -> frozenset[str]:
+        return frozenset(("before_step",))
+
     @override
     def before_forward(self, module: nn.Module, inputs: tuple[Any, ...], depth: int) -> None:
         if depth or not torch.is_grad_enabled() or module in self.asked or len(self.asked) > 20:

@@ -74,13 +74,18 @@ class Targets(Listener):
         self.root: weakref.ref[nn.Module] | None = None
         self.places: set[int] = set()
 
+    @property
+    @override
+    def always(self) -> frozenset[str]:
+        return frozenset(("loss",))
+
     @override
     def state_loaded(self, owner: Any, state: Mapping[str, Any]) -> None:
         self.from_loader = self.from_loader or isinstance(owner, nn.Module)
 
     @override
     def batch(self, loader: Any, number: int, batch: Any) -> None:
-        if number < LOOKS:
+        if number < FEW + 1:
             self.places = {one.data_ptr() for one in _tensors(batch) if one.dim() == 1}
 
     @override
@@ -102,11 +107,13 @@ class Targets(Listener):
         if call.output.device.type != "cpu" and count > 50 and count % 10:
             return
         held: dict[str, TargetFacts] = self.live.values.setdefault("targets.facts", {})
-        one = held.setdefault(where, TargetFacts(call.name, where))
+        one = held.get(where)
+        if one is None:
+            one = held[where] = TargetFacts(call.name, where)
         one.calls += 1
-        with torch.no_grad():
-            self._value(one, call)
-            if one.calls <= FEW:
+        self._value(one, call)
+        if one.calls <= FEW:
+            with torch.no_grad():
                 if call.output.grad_fn is not None:
                     call.output.grad_fn.metadata["goodfit.loss"] = where  # type: ignore[index]
                 self._origin(one, call)
@@ -131,7 +138,7 @@ class Targets(Listener):
             one.negated_where = one.negated_where or str(self.live.where())
 
     def _value(self, one: TargetFacts, call: LossCall) -> None:
-        value = one.latest = float(call.output)
+        value = one.latest = call.output.item()
         target = call.target
         mean = call.options.get("reduction", "mean") == "mean"
         if call.name == "cross_entropy" and not target.is_floating_point() and mean:
@@ -140,7 +147,7 @@ class Targets(Listener):
             factor = 3.0
             plain = call.options.get("weight") is None and not call.options.get("label_smoothing")
             one.plain = one.plain and plain
-            if one.calls <= LOOKS and one.classes <= 1000:
+            if (one.calls <= 3 * FEW or one.calls % 8 == 0) and one.calls <= LOOKS and one.classes <= 1000:
                 flat = target.flatten()
                 ignored = int(call.options.get("ignore_index", -100))
                 shares = torch.bincount(flat[(flat >= 0) & (flat != ignored)], minlength=1)

@@ -46,4 +46,12 @@ def check(log: Log) -> Finding | str:
     )
 
 
-RULE = Rule("non-finite-loss", check, ("finite.first",), follows=("impossible-targets",))
+RULE = Rule(
+    "non-finite-loss",
+    check,
+    ("finite.first",),
+    follows=(
+        "epsilon-lost",
+        "impossible-targets",
+    ),
+)

@@ -12,13 +12,13 @@ from goodfit.watching import Watch
 
 
 def found(program: Callable[[], object]) -> list[tuple[str, str, int]]:
-    """``(rule, where, step)`` of each finding; nothing may have failed inside the watch."""
+    """``(rule, where, step)`` of each error and warning; nothing may have failed inside the watch."""
     torch.manual_seed(0)
     with warnings.catch_warnings(), Watch() as watch:
         warnings.simplefilter("ignore")  # PyTorch warns of some faults itself; that is not what is tested
         program()
     assert not watch.hooks.failed, watch.hooks.failed
-    return [(one.rule, one.where, int(one.step or 0)) for one in watch.findings]
+    return [(one.rule, one.where, int(one.step or 0)) for one in watch.findings if one.severity != "advice"]
 
 
 def line_of(program: Callable[[], object], text: str) -> int:

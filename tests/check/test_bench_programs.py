@@ -27,7 +27,8 @@ RULES = {
     "initial-loss", "label-shift", "linear-after-linear", "loss-at-chance", "padding-in-loss", "plateau-mode",
     "random-evaluation-data", "small-norm-batch", "target-in-inputs", "tied-weights-apart",
     "unequal-micro-batches", "unnormalised-inputs", "uphill-steps", "vanishing-gradient", "worse-than-guessing",
-    "zero-grad-in-accumulation",
+    "zero-grad-in-accumulation", "batch-axis-lost", "epsilon-lost", "forward-called-directly",
+    "spectral-norm-unsettled", "averaged-without-statistics", "labels-change", "weights-decay-away", "overfitting",
 }  # fmt: skip
 PAIRS = [one for one in sources() if RULES & set(one.rules)]
 ALIKE = (

@@ -16,13 +16,16 @@ from bench import record
 from bench.inventory import ROWS, Row
 from goodfit.recipe import MANY, ORDER, SCALARS, SECTIONS
 from goodfit.rules import RULES
-from goodfit.rules.live import LIVE_RULES
+from goodfit.rules.finished import RUN_RULES
+from goodfit.rules.live import LIVE_RULES, REPLICA_RULES
 from goodfit.techniques import TABLE
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RULES_HEAD = """# Rules
 
-Written by `python -m bench.pages` from the rules; `goodfit explain RULE` prints the whole page of each.
+Written by `python -m bench.pages` from the rules; `goodfit explain RULE` prints the whole page of each. *Found* and
+*false alarms* are those of `python -m bench.check.main` ([how](../bench/RESULTS.md)); a rule is *stable* when it missed
+none of its faulty programs and spoke in no healthy one.
 """
 HEAD = """# Techniques
 
@@ -75,17 +78,46 @@ def page() -> str:
 def rules() -> str:
     """The page of the rules."""
     parts = [RULES_HEAD.strip()]
-    for title, some in (("Before a training", RULES), ("In any training (`goodfit check`)", LIVE_RULES)):
+    parts_of = (
+        ("Before a training", RULES),
+        ("In any training (`goodfit check`)", LIVE_RULES),
+        ("Of several processes together", REPLICA_RULES),
+        ("After a training of goodfit's", RUN_RULES),
+    )
+    measured = rates()
+    for title, some in parts_of:
         rows = []
         for rule in some:
             text = inspect.cleandoc(rule.__doc__ or "")
             paragraphs = [" ".join(one.split()) for one in text.split("\n\n")]
             like = next((one for one in paragraphs if one.startswith("Look-alikes")), "")
             fix = next((one for one in paragraphs if one.startswith("Fix:")), "")
-            rows.append((f"`{rule.name}`", paragraphs[0], like.partition(": ")[2], fix.removeprefix("Fix: ")))
-        header = ("rule", "what it finds", "left alone", "fix")
+            found = measured.get(rule.name, ("", "", "preview"))
+            rows.append((f"`{rule.name}`", paragraphs[0], like.partition(": ")[2], fix.removeprefix("Fix: "), *found))
+        header = ("rule", "what it finds", "left alone", "fix", "found", "false alarms", "status")
         parts.append(f"## {title}\n\n{record.table(header, rows)}")
     return "\n\n".join(parts) + "\n"
+
+
+def rates() -> dict[str, tuple[str, str, str]]:
+    """Of each rule: faulty programs in which it was found, healthy ones in which it spoke, and what follows.
+
+    ``stable`` is a rule that missed none of its faulty programs and never spoke in a healthy one; all others, and those
+    without a program, are in ``preview``.
+    """
+    rows = list({row["program"]: row for row in record.read_rows("check")}.values())
+    healthy = [row for row in rows if row["kind"] != "faulty"]
+    told: dict[str, tuple[str, str, str]] = {}
+    for rule in (*RULES, *LIVE_RULES, *REPLICA_RULES, *RUN_RULES):
+        mine = [row for row in rows if row["kind"] == "faulty" and rule.name in row["rules"]]
+        hit = sum(any(one[0] == rule.name for one in row["findings"]) for row in mine)
+        # A program may name several rules of which any is right; the others' silence is no miss.
+        missed = sum(not row["right"] for row in mine)
+        wrong = sum(any(one[0] == rule.name for one in row["findings"]) for row in healthy)
+        if mine:
+            status = "stable" if hit and not missed and not wrong else "preview"
+            told[rule.name] = (f"{hit} of {len(mine)}", f"{wrong} of {len(healthy)}", status)
+    return told
 
 
 def _where(row: Row) -> str:

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from goodfit.plan import Plan
     from goodfit.recipe import Recipe
     from goodfit.run import Run
+    from goodfit.studies.ablation import ablate
+    from goodfit.studies.cross_validate import cross_validate
+    from goodfit.studies.learning_curve import learning_curve
+    from goodfit.studies.lr import range_test
+    from goodfit.studies.range_test import lr_range
+    from goodfit.studies.search import tune
     from goodfit.types import Batch, Finding, InputSpec, Moment, Task
     from goodfit.watching import watch
 
@@ -42,11 +48,17 @@ __all__ = [
     "Run",
     "RunError",
     "Task",
+    "ablate",
+    "cross_validate",
     "describe",
     "dry_run",
     "explain",
+    "learning_curve",
+    "lr_range",
+    "range_test",
     "read",
     "train",
+    "tune",
     "watch",
 ]
 
@@ -59,6 +71,12 @@ _LATER = {
     "Moment": "goodfit.types",
     "Task": "goodfit.types",
     "Plan": "goodfit.plan",
+    "ablate": "goodfit.studies.ablation",
+    "cross_validate": "goodfit.studies.cross_validate",
+    "learning_curve": "goodfit.studies.learning_curve",
+    "lr_range": "goodfit.studies.range_test",
+    "range_test": "goodfit.studies.lr",
+    "tune": "goodfit.studies.search",
     "Recipe": "goodfit.recipe",
     "Run": "goodfit.run",
     "describe": "goodfit.models.describe",

@@ -23,7 +23,10 @@ import torch
 from typing_extensions import override
 
 from goodfit import store
+from goodfit.check import Log, run_rules
 from goodfit.observer.events import Listener
+from goodfit.probes.replicas import Replica
+from goodfit.rules.live import REPLICA_RULES
 from goodfit.types import Finding
 from goodfit.watching import Watch
 
@@ -78,6 +81,7 @@ def collected(folder: Path) -> Others:
     found: dict[tuple[str, str], tuple[Finding, list[str]]] = {}
     missing: list[tuple[str, str]] = []
     steps, stopped = 0, False
+    replicas: list[Replica] = []
     for mark in sorted(folder.iterdir(), key=lambda p: (len(p.name), p.name)):
         try:
             told = store.read_json(mark / "told.json")
@@ -85,6 +89,9 @@ def collected(folder: Path) -> Others:
         except Exception:  # a child that was killed while it wrote, or could not import what it needs
             missing.append(("child processes", f"process {mark.name} built an optimizer, but could not be watched"))
             continue
+        if told.get("replica"):
+            sums = {int(step): total for step, total in told["replica"]["sums"].items()}
+            replicas.append(Replica(**{**told["replica"], "sums": sums}))
         for one in findings:
             found.setdefault((one.rule, one.where), (one, []))[1].append(name)
         missing += [(rule, why) for rule, why in told["not_checked"] if (rule, why) not in missing]
@@ -92,7 +99,12 @@ def collected(folder: Path) -> Others:
             missing.append(("child processes", f"{name} ended without a last word, after step {told['steps']:,}"))
         steps, stopped = max(steps, told["steps"]), stopped or told["stopped"]
     named = (replace(one, evidence={**one.evidence, "in": ", ".join(names)}) for one, names in found.values())
-    return Others(tuple(named), tuple(missing), steps, stopped)
+    merged, known = list(named), {one.rule for one, _ in found.values()}
+    if len(replicas) > 1:
+        told_apart = run_rules(REPLICA_RULES, Log({"replicas": replicas}))
+        followed = {rule.name for rule in REPLICA_RULES if known & set(rule.follows)}
+        merged += [one for verdict in told_apart if verdict.name not in followed for one in verdict.findings]
+    return Others(tuple(merged), tuple(missing), steps, stopped)
 
 
 class _Stop(SystemExit):
@@ -121,6 +133,7 @@ class _Messenger:
             "steps": steps,
             "stopped": self.steps is not None and steps >= self.steps,
             "ended": self.ended,
+            "replica": asdict(replica) if (replica := self.watch.live.values.get("replica")) is not None else None,
         }
         store.write_json(self.folder / str(os.getpid()) / "told.json", told)
 

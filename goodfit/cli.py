@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
+from goodfit import study_cli
+
 app = typer.Typer(
     name="goodfit",
     help="Train a neural network well with one command.",
@@ -51,6 +53,12 @@ def train(
         bool, typer.Option("--layers", help="With --dry-run: print the model's table of layers too.")
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the fastest there is unless said.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Cross-validate: so many models, each row predicted by one that never saw it.")
+    ] = None,
+    groups: Annotated[
+        str | None, typer.Option(help="A column (patient, user) whose values no split and no fold tears apart.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Warnings and the result only.")] = False,
 ) -> None:
     """Train a network on SOURCE and explain the result. The same command goes on with a run that was interrupted."""
@@ -64,12 +72,22 @@ def train(
         changes |= parse_set(one)
     if test is not None:
         changes["data.test_source"] = test
+    if groups is not None:
+        changes["data.groups"] = groups
     asked = asked.patched(changes) if changes else asked
     screen = Screen(quiet=quiet)
     if dry_run:
         job.dry_run(
             source, target=target, recipe=asked, time=time, horizon=horizon, device=device, screen=screen, layers=layers
         )
+        return
+    if folds is not None:
+        from goodfit.studies.cross_validate import cross_validate, show
+
+        found = cross_validate(
+            source, asked, folds=folds, target=target, time=time, horizon=horizon, out=out, device=device, screen=screen
+        )
+        show(found, screen)
         return
     job.train(source, target=target, recipe=asked, time=time, horizon=horizon, out=out, device=device, screen=screen)
 
@@ -168,6 +186,20 @@ def open_test(
 
 
 @app.command()
+def batch(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    step: Annotated[int, typer.Argument(help="The step, from 0, as messages name it.")],
+    source: Annotated[str | None, typer.Option(help="Where the data lies now, if it moved.")] = None,
+) -> None:
+    """Make the batch of one STEP of RUN again, as the model saw it, and say what is in it."""
+    from goodfit.job import batch_at
+    from goodfit.run import Run
+    from goodfit.screen import Screen
+
+    Screen().batch(batch_at(Run(run), step, source=source), step)
+
+
+@app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
     """Write the report of RUN anew and say where it is."""
     from goodfit.run import Run
@@ -182,7 +214,8 @@ class _Check(typer.core.TyperCommand):
         """Write the leading ``-m`` as ``--module``; all words of another program's are left as they are."""
         place = 0
         while place < len(args) and args[place].startswith("--") and args[place] != "--":
-            place += 1 if "=" in args[place] or args[place] in ("--json", "--help") else 2
+            flag = args[place] in ("--json", "--help", "--prove", "--no-prove", "--try")
+            place += 1 if "=" in args[place] or flag else 2
         if place + 1 < len(args) and args[place] == "-m":
             args = [*args[:place], "--module", *args[place + 1 :]]
         return list(super().parse_args(ctx, args))
@@ -208,6 +241,13 @@ def check(
     ] = False,
     report: Annotated[Path | None, typer.Option(help="Write what was found to this page (.html).")] = None,
     ignore: Annotated[list[str] | None, typer.Option(help="Do not ask this rule; repeatable.")] = None,
+    prove: Annotated[
+        bool | None,
+        typer.Option(help="Replay some steps on copies with the suspected fix; by itself where --steps is given."),
+    ] = None,
+    try_it: Annotated[
+        bool, typer.Option("--try", help="Of a run folder: train again with what its findings suggest, and compare.")
+    ] = False,
 ) -> None:
     """Run a program, unmodified, and say what is wrong with its training.
 
@@ -220,10 +260,11 @@ def check(
     from goodfit.errors import GoodfitError, RunError, nearest
     from goodfit.program import GRAVITY, check_program, printing_aside
     from goodfit.rules import RULES
-    from goodfit.rules.live import LIVE_RULES
+    from goodfit.rules.finished import RUN_RULES
+    from goodfit.rules.live import LIVE_RULES, REPLICA_RULES
     from goodfit.screen import Screen, counted
 
-    names = [rule.name for rule in (*RULES, *LIVE_RULES)]
+    names = [rule.name for rule in (*RULES, *LIVE_RULES, *REPLICA_RULES, *RUN_RULES)]
     for name in ignore or []:
         if name not in names:
             raise GoodfitError(f"--ignore {name}: there is no such rule{nearest(name, names)}")
@@ -241,10 +282,22 @@ def check(
     screen = Screen()
     if not module and not _is_program(Path(what)):
         checked = _check_files(what, rest, screen, ignore=ignore or [], quiet=as_json)
+        if try_it:
+            from goodfit.trying import try_patches
+
+            if not (Path(what) / "plan.json").is_file():
+                raise GoodfitError(f"--try is for run folders; {what} is none")
+            for one, again, told in try_patches(Path(what), checked.findings, screen):
+                patch = ", ".join(f"{key} = {value}" for key, value in one.patch.items())
+                screen.line(f"  {one.rule}: with {patch} ({again.folder}): {told}")
     else:
+        if try_it:
+            raise GoodfitError("--try is for run folders of goodfit train")
         with printing_aside() if as_json else nullcontext():
             say = None if as_json else screen.finding
-            checked = check_program(what, rest, module=bool(module), steps=steps, ignore=ignore or (), say=say)
+            checked = check_program(
+                what, rest, module=bool(module), steps=steps, ignore=ignore or (), say=say, prove=prove
+            )
         if not as_json:
             screen.checked(checked)
     if as_json:
@@ -330,6 +383,9 @@ def list_names() -> None:
     from goodfit.screen import Screen
 
     Screen().rows((slot, "  ".join(names)) for slot, names in listing())
+
+
+study_cli.register(app)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from goodfit import store
 from goodfit.data import read
 from goodfit.errors import RunError
+from goodfit.hindsight import hindsight
 from goodfit.program import Checked
 from goodfit.recipe import DataSettings, Recipe, TaskSettings, make
 from goodfit.types import Finding
@@ -30,7 +31,19 @@ def of_run(folder: Path) -> Checked:
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{folder} is damaged or of another version: {error!r}") from error
     results = store.read_json(folder / "results.json") if (folder / "results.json").exists() else {}
+    known = {one.rule for one in findings}
+    findings += [one for one in of_course(folder) if one.rule not in known]
     return Checked(tuple(findings), tuple(verdicts), int(results.get("steps", 0)))
+
+
+def of_course(folder: Path) -> list[Finding]:
+    """What the course of a run's metrics shows: overfitting, a loss that still falls, predictions too sure."""
+    path = folder / "metrics.jsonl"
+    try:
+        planned = float(store.read_json(folder / "plan.json")["choices"]["epochs"]["value"])
+        return hindsight(store.read_lines(path) if path.exists() else [], planned)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder} is damaged or of another version: {error!r}") from error
 
 
 def of_data(source: str, *, target: str | None = None, recipe: Recipe | None = None) -> tuple[Checked, Any]:

@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM: finish the step, save, say how to go on; the second time leave at once."""
+"""Ctrl-C and SIGTERM: finish the step, save, say how to go on; the second time leave at once.
+
+Where no step is under way (before training, and after it) there is nothing to finish: the first one leaves with what
+is saved.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +26,21 @@ class Interrupted(GoodfitError):
         self.code = code
 
 
+class Leave(BaseException):
+    """Raised by a signal where no step is under way; no ordinary handler of exceptions catches it."""
+
+
 class Signals:
     """Ctrl-C and SIGTERM ask the loop to stop after its step; the second one leaves at once.
 
-    quiet: do not say so; of several processes one does.
+    quiet: do not say so; of several processes one does. at_once: the first one raises Leave, as there is no loop
+    that looks at ``requested`` after each step.
     """
 
     def __init__(self) -> None:
         self.requested = 0
         self.quiet = False
+        self.at_once = False
         self._old: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -47,6 +57,8 @@ class Signals:
         if self.requested:
             os._exit(128 + number)
         self.requested = number
+        if self.at_once:
+            raise Leave
         if not self.quiet:
             os.write(2, b"\nstopping after this step; once more leaves at once\n")
 

@@ -9,8 +9,9 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,31 @@ from goodfit.data import read
 from goodfit.data.data import Data
 from goodfit.data.image_encoder import thumbnail
 from goodfit.data.image_sets import cache_folder
-from goodfit.data.loaders import LoaderPart
+from goodfit.data.loaders import DatasetPart, LoaderPart, draws
 from goodfit.data.variants import rewritten
 from goodfit.distributed import Elsewhere, Lost, Shares, World, joined, rank_here
 from goodfit.errors import DataError, GoodfitError, ModelError, RecipeError, RunError
 from goodfit.evaluate import assess, metrics_for, predictions_table, sample_text, token_outputs
-from goodfit.evaluation import TrainingMetric, baselines, rows_right
+from goodfit.evaluation import TrainingMetric, baselines, fit_temperature, rows_right
 from goodfit.evaluation.language import IGNORED
 from goodfit.evaluation.probe import FROZEN, UNTRAINED, Probe
 from goodfit.features import as_features, head_alone, probe, probe_of
-from goodfit.interrupt import Interrupted, Signals, command_line
-from goodfit.loop import NonFinite, Slots, State, epoch_batches, fit, foresee, predict, seed_generators, train_step
+from goodfit.hindsight import hindsight
+from goodfit.interrupt import Interrupted, Leave, Signals, command_line
+from goodfit.judged import judged
+from goodfit.lock import locked
+from goodfit.loop import (
+    NonFinite,
+    Slots,
+    State,
+    epoch_batches,
+    fit,
+    foresee,
+    made_again,
+    predict,
+    seed_generators,
+    train_step,
+)
 from goodfit.machine import default_device, keep_freed_memory, usable
 from goodfit.models import fit_to
 from goodfit.models.carried import Carried, can_carry
@@ -46,7 +61,7 @@ from goodfit.pretrained import inputs_like, is_pretrained
 from goodfit.probes.before_training import plain_loss
 from goodfit.recipe import DataSettings, Recipe, TaskSettings, make
 from goodfit.record import Recorder, Saver
-from goodfit.report import write_report
+from goodfit.report import what_next, write_report
 from goodfit.report.augmented import sheet
 from goodfit.run import Run, latest_folder, next_folder
 from goodfit.screen import Screen
@@ -68,7 +83,7 @@ from goodfit.types import Batch, Inputs, Moment, Part, Tensors, to_device
 NORM_SAMPLES, NORM_SHARE = 2048, 0.25
 """Batch norms of averaged weights take fresh statistics from so many training samples: at each validation this share of
 an epoch at most (a forward pass of it, or of 256), and no more than are needed."""
-BEFORE_THE_PLAN = ("lock.json", "findings.json", "preflight.json", "recipe.toml", "data.json")
+BEFORE_THE_PLAN = ("lock.json", store.KEPT, "findings.json", "preflight.json", "recipe.toml", "data.json")
 """What a run that was refused in pre-flight leaves in its folder; the next try takes the folder over."""
 
 
@@ -106,6 +121,8 @@ def train(
     keep_freed_memory()
     with joined() as world:
         screen = (screen or Screen()) if world.rank == 0 else Screen.silent()
+        if world.rank == 0 and out is not None:
+            store.probe(Path(out), keep=False)
         place, data, plan = world.everywhere(lambda: _planned(source, recipe, screen, device, model, world))
         plan, tutor = world.everywhere(lambda: taught(plan, data, place, teacher))
         world.same(data.fingerprint, "reads other data than rank 0; every process must see the same")
@@ -115,11 +132,14 @@ def train(
             screen.warn(tutor.warning)
         data = _with_variants(data, plan, place, screen, world)
         name, resumed = world.on_first(lambda: [str(part) for part in choose_folder(out, data, plan)])
-        lock = store.locked(Path(name)) if world.rank == 0 else nullcontext()
+        lock = locked(Path(name)) if world.rank == 0 else nullcontext()
         said = str(source) if _is_path(source) else ""
         deterministic = bool(plan["numerics.deterministic"])
         with lock, Signals() as signals, threads(plan["numerics.threads"]), determinism(deterministic) as met:
             signals.quiet = world.rank > 0
+            if world.rank == 0:
+                store.sweep(Path(name))
+                store.sweep(Path(name) / "checkpoints")
             world.everywhere(lambda: _seen(Path(name), world))
             job = Job(
                 Path(name), data, plan, recipe, screen, place, model, signals, said, world, tutor, not_deterministic=met
@@ -165,6 +185,26 @@ def _with_variants(data: Data, plan: Plan, device: torch.device, screen: Screen,
 def _seen(folder: Path, world: World) -> None:
     if not folder.is_dir():
         raise RunError(f"rank {world.rank} does not see {folder}; the run folder must be one that all processes share")
+
+
+def batch_at(run: Run, step: int, *, source: Any = None, model: nn.Module | None = None) -> Batch:
+    """The batch that a run made of step ``step`` (from 0), augmented as the model saw it: what to look at after a loss
+    that was not finite.
+
+    source: where the data lies now, if not where it was read. model: an instance of your own module, if it trained one.
+    Raises RunError for a step that the run has not, DataError where the order was that of a DataLoader of your own.
+    """
+    data, plan, screen, world = run.data or run.read_again(source), run.plan, Screen.silent(), World()
+    total, _ = plan.steps(len(data.train))
+    if not 0 <= step < total:
+        raise RunError(f"{run.folder} has the steps 0 to {total - 1:,}, no step {step:,}")
+    if isinstance(data.train, LoaderPart):
+        raise DataError("the order of your own DataLoader cannot be made again; give its dataset")
+    place = torch.device("cpu")
+    data = _with_variants(data, plan, place, screen, world)
+    job = Job(run.folder, data, plan, run.recipe, screen, place, model, Signals(), run.source, world)
+    _, slots = job.assemble(job.make_model())
+    return made_again(slots, data, plan, step)
 
 
 def dry_run(
@@ -240,15 +280,20 @@ def choose_folder(out: str | Path | None, data: Data, plan: Plan) -> tuple[Path,
             f"{folder} already holds a run ({'finished' if _finished(folder) else 'of another recipe or other data'}); "
             "nothing is written over. Choose another --out"
         )
-    if folder.is_dir() and any(p for p in folder.iterdir() if p.name not in BEFORE_THE_PLAN):
+    mine = (p for p in (folder.iterdir() if folder.is_dir() else ()) if not store.is_staged(p))
+    if any(p.name not in BEFORE_THE_PLAN for p in mine):
         raise RunError(f"{folder} is not empty and holds no run; choose another --out")
     store.probe(folder)
     return folder, False
 
 
 def _finished(folder: Path) -> bool:
-    path = folder / "status.json"
-    return path.exists() and store.read_json(path).get("status") == "finished"
+    """Whether a run has come to its end and all it left is whole; one that is damaged goes on as if it had not."""
+    try:
+        finished = store.read_sealed(folder / "status.json").get("status") == "finished"
+    except RunError:
+        return False
+    return finished and not store.damaged(folder)
 
 
 def _resumable(folder: Path, plan: Plan) -> bool:
@@ -259,11 +304,26 @@ def _resumable(folder: Path, plan: Plan) -> bool:
         "numerics.precision",
         "numerics.memory_format",
         "numerics.compile",
+        "data.workers",  # which process reads a sample changes nothing of it
     }
     same = all(
         old.choices[k].value == c.value for k, c in plan.choices.items() if k in old.choices and k not in measured
     )
-    return same and old.choices.keys() == plan.choices.keys() and old.data["fingerprint"] == plan.data["fingerprint"]
+    alike = old.choices.keys() - measured == plan.choices.keys() - measured
+    return same and alike and old.data["fingerprint"] == plan.data["fingerprint"]
+
+
+@dataclass(frozen=True)
+class Lean:
+    """How a run of a study differs from others: no page, baselines, linear probes or timing of steps, and a judge.
+
+    judge: the rows its results are about; validation picks its weights. preflight: look before training, as others do.
+    calibrate: fit a temperature on validation.
+    """
+
+    judge: Part
+    preflight: bool = True
+    calibrate: bool = False
 
 
 @dataclass
@@ -283,12 +343,25 @@ class Job:
     teacher: Teacher | None = None
     probes: dict[str, Probe] = field(default_factory=dict)
     not_deterministic: Sequence[str] = ()
+    lean: Lean | None = None
+    start: Mapping[str, str] = field(default_factory=dict)
+    saver: Saver = field(init=False)
 
     def run(self, resumed: bool) -> Run:
         """Do everything and return the finished run."""
+        self.signals.at_once = self.world.size == 1
+        try:
+            return self.through(resumed)
+        except Leave:
+            raise self.left() from None
+
+    def through(self, resumed: bool) -> Run:
+        """The steps of ``run``, in their order."""
         began = time.monotonic()
         data, screen, world = self.data, self.screen, self.world
         model = self.make_model()
+        if self.lean is not None:
+            self.start = beginning(model)
         self.plan = Plan.from_json(world.on_first(lambda: self.settled(model, resumed)))
         world.spread(model)
         if self.teacher is not None:
@@ -298,18 +371,22 @@ class Job:
         if why:
             screen.line(f"  features are not cached: {why}")
         job = self if head is None else self.on_features(model)
-        if world.rank == 0:
+        if world.rank == 0 and self.lean is None:
             self.probes = self.linear_probes(model, None if head is None else job.data)
         state, slots = job.assemble(model if head is None else head, whole=model)
-        recorder = Recorder(self.folder / "metrics.jsonl", more=lambda: self.shares_clipped(state, slots))
+        path = self.folder / "metrics.jsonl"
+        recorder = Recorder(path, more=lambda: self.shares_clipped(state, slots), say=screen.warn)
         if state.memory is not None:
             state.memory.say = screen.warn
         saver = Saver(self.folder, recorder, screen.warn, world=world)
+        self.saver = saver
         if resumed:
-            note = world.everywhere(lambda: saver.restore(state))
-            screen.line(f"Resuming {self.folder} at step {state.step:,}{note}")
+            *notes, exactly = world.everywhere(lambda: saver.restore(state, loose=self.loose))
+            screen.line("; ".join([f"Resuming {self.folder} at step {state.step:,}", *notes]))
+            screen.line(exactly)
         if world.rank == 0:
-            store.write_json(self.folder / "status.json", {"status": "running"})
+            store.write_sealed(self.folder / "status.json", {"status": "running", "resumes": saver.resumes})
+            store.unlist(self.folder)
         if world.size > 1:
             state.shares = self.shares(slots)
         shown, metric = metrics_for(data)
@@ -317,6 +394,7 @@ class Job:
         processes = f", in {world.size} processes" if world.size > 1 else ""
         screen.heading(f"Training  {total:,} steps, {per_epoch:,} an epoch, into {self.folder}{processes}")
         screen.begin(total, state.step, shown.name)
+        self.signals.at_once = False
         try:
             with synchronised(model, world) if self.synchronises else nullcontext():
                 ended = fit(
@@ -346,13 +424,28 @@ class Job:
             raise
         finally:
             screen.end()
-        if ended == "interrupted":
-            raise self.interrupted(state.step, saved=saver.write(state))
+        saved = (ended == "interrupted" or self.lean is None) and saver.write(state)
+        self.signals.at_once = world.size == 1
+        if ended == "interrupted" or (self.signals.requested and world.size == 1):
+            raise self.interrupted(state.step, saved=saved)
         world.where = "after training"
         saver.load_best(state)
         state.model = model
-        world.on_first(lambda: self.finish(state, slots, ended, recorder, time.monotonic() - began))
+        finish = self.finish if self.lean is None else self.finish_lean
+        world.on_first(lambda: finish(state, slots, ended, recorder, time.monotonic() - began))
         return Run(self.folder, model=self.own_model, data=data)
+
+    @property
+    def loose(self) -> list[str]:
+        """What of this run nobody can put back: randomness that is not ours."""
+        found = []
+        if self.device.type == "cuda" and not self.plan["numerics.deterministic"]:
+            found.append("GPU kernels sum in any order (numerics.deterministic = true asks for those that do not)")
+        if isinstance(self.data.train, LoaderPart):
+            found.append("the order of your own DataLoader, and what it draws, cannot be put back")
+        elif isinstance(self.data.train, DatasetPart) and draws(self.data.train):
+            found.append("your own data set draws random numbers: a sample was not the same twice")
+        return found
 
     def settled(self, model: nn.Module, resumed: bool) -> dict[str, Any]:
         """The plan of an interrupted run; of a new one after pre-flight and the timing of steps, written down."""
@@ -360,14 +453,10 @@ class Job:
             return dict(store.read_json(self.folder / "plan.json"))
         data, screen = self.data, self.screen
         screen.heading("Pre-flight")
-        verdicts = preflight(
-            model,
-            data,
-            seed=int(self.plan["seed"]),
-            device=self.device,
-            at_once=self.samples_at_once,
-            mirrors=self.plan.mirrors,
-        )
+        skipped = self.lean is not None and not self.lean.preflight
+        seed, mirrors = int(self.plan["seed"]), self.plan.mirrors
+        look = partial(preflight, seed=seed, device=self.device, at_once=self.samples_at_once, mirrors=mirrors)
+        verdicts = [] if skipped else look(model, data)
         screen.rows((v.name, f"{v.mark}  {v.text}") for v in verdicts)
         findings = [*data.findings, *(f for v in verdicts for f in v.findings)]
         store.write_json(self.folder / "findings.json", [asdict(f) for f in findings])
@@ -382,16 +471,18 @@ class Job:
                 f"not trained: {where}{fatal[0].message}; {fatal[0].fix}{more} "
                 f"(if it is meant so: --set ignore={fatal[0].rule})"
             )
-        if self.head_alone(model)[0] is None:
+        if self.lean is not None:
+            self.plan = execution.unmeasured(self.plan, self.device, "all runs of a study are executed in one way")
+        elif self.head_alone(model)[0] is None:
             self.measure_execution(model)
         else:
             self.plan = execution.unmeasured(self.plan, self.device, "only the head runs, on features computed once")
-        store.write_file(self.folder / "recipe.toml", self.recipe.to_toml().encode())
-        store.write_json(
-            self.folder / "data.json",
-            {"encoder": data.encoder.to_json(), "kind": data.encoder.kind, "source": self.source},
-        )
-        store.write_json(self.folder / "plan.json", self.plan.to_json())
+        described = {"encoder": data.encoder.to_json(), "kind": data.encoder.kind, "source": self.source}
+        files = {"recipe.toml": self.recipe.to_toml().encode(), "data.json": store.json_bytes(described)}
+        files["findings.json"] = store.json_bytes([asdict(f) for f in findings])
+        files["preflight.json"] = store.json_bytes([v.to_json() for v in verdicts])
+        # The plan comes last: a folder that holds it holds a run that can go on.
+        store.write_twice(self.folder, {**files, "plan.json": store.json_bytes(self.plan.to_json())})
         return self.plan.to_json()
 
     def make_model(self) -> nn.Module:
@@ -668,12 +759,24 @@ class Job:
         code = 128 + (self.signals.requested or signal.SIGTERM)
         if self.world.rank:
             return Elsewhere(f"stopped at step {step:,}", code)
-        store.write_json(self.folder / "status.json", {"status": "interrupted"})
+        with suppress(RunError):  # without it the run counts as interrupted all the same: nobody holds it
+            store.write_sealed(self.folder / "status.json", {"status": "interrupted", "resumes": self.saver.resumes})
         return Interrupted(
             f"stopped at step {step:,}, {'saved in' if saved else 'NOT saved (above) in'} {self.folder}; "
             f"the same command goes on from {'there' if saved else 'the checkpoint before'}:\n  "
             f"{command_line(self.folder, self.source)}",
             code,
+        )
+
+    def left(self) -> GoodfitError:
+        """What to say where a signal came before training or after it."""
+        steps = store.steps_in(self.folder / "checkpoints")
+        if steps:
+            return self.interrupted(steps[0], saved=True)
+        return Interrupted(
+            f"stopped before the first checkpoint; the same command begins again:\n  "
+            f"{command_line(self.folder, self.source)}",
+            128 + self.signals.requested,
         )
 
     def finish(self, state: State, slots: Slots, ended: str, recorder: Recorder, seconds: float) -> None:
@@ -687,12 +790,15 @@ class Job:
         outputs = self.outputs(state.model, data.valid, views=self.plan["tta"])
         results = assess(data, outputs, data.valid, tune_for=self.plan["task.threshold"])
         results["sample"] = sample_text(state.model, data, streams=self.streams)
+        screen.findings(hindsight(store.parse_lines(recorder.written), float(self.plan["epochs"])))
         screen.heading("Baselines")
         results["baselines"] = baselines(data.train, data.valid, data.task, data.spec, data, probes=self.probes)
         results["part"] = "valid"
         results["ended"] = ended
         results["steps"] = state.step
         results["skipped"] = state.skipped
+        results["refused"] = state.refused
+        results["resumes"] = self.saver.resumes
         results |= self.numbers_of_training(state, slots)
         if state.history:
             _, metric = metrics_for(data)
@@ -715,10 +821,39 @@ class Job:
             )
         if self.plan["numerics.deterministic"]:
             store.write_json(self.folder / "determinism.json", self.certificate(state.model))
+        recorder.complete()
         report = write_report(self.folder)
-        store.write_json(self.folder / "status.json", {"status": "finished"})
         store.prune(self.folder / "checkpoints", keep=1)
-        screen.results(results, self.folder, report, source=self.source)
+        store.list_files(self.folder)
+        store.write_sealed(self.folder / "status.json", {"status": "finished", "resumes": self.saver.resumes})
+        screen.results(results, self.folder, report, source=self.source, then=what_next(self.folder)[:2])
+
+    def finish_lean(self, state: State, slots: Slots, ended: str, recorder: Recorder, seconds: float) -> None:
+        """What a run of a study leaves: weights, metrics on the rows that judge, and what each of these contributed."""
+        assert self.lean is not None
+        data, judge, model = self.data, self.lean.judge, state.model
+        weights = dict(model.state_dict())
+        files = {"model.safetensors": store.pack_tensors(weights)}
+        if (architecture := getattr(model, "architecture", None)) is not None:
+            files["architecture.json"] = store.json_bytes(architecture)
+        store.write_folder(self.folder / "model", files)
+        warmth = 1.0
+        if self.lean.calibrate and self.classes:
+            warmth = fit_temperature(self.outputs(model, data.valid, views=self.plan["tta"]), data.valid.targets).value
+        outputs = self.outputs(model, judge, views=self.plan["tta"])
+        results, rows = judged(data, outputs, judge, temperature=warmth)
+        results |= {"part": "judge", "ended": ended, "steps": state.step, "skipped": state.skipped}
+        results |= {"start": dict(self.start), "seconds": seconds + recorder.before}
+        results["digest"] = store.weights_digest(weights)
+        results["parameters"] = sum(p.numel() for p in model.parameters())
+        store.write_file(self.folder / "rows.safetensors", store.pack_tensors(rows))
+        if data.task.kind != "language":
+            store.write_table(self.folder / "predictions.parquet", predictions_table(data, outputs, judge, results))
+        store.write_json(self.folder / "results.json", results)
+        recorder.complete()
+        store.list_files(self.folder)
+        store.write_sealed(self.folder / "status.json", {"status": "finished"})
+        store.prune(self.folder / "checkpoints", keep=0)
 
     def augmented(self, slots: Slots) -> dict[str, Any]:
         """The first steps' samples as the model saw them, for the report."""
@@ -785,6 +920,13 @@ def settled_without_a_stopwatch(plan: Plan) -> Plan:
             why = "a deterministic run lets no stopwatch decide"
             plan = plan.changed(f"numerics.{key}", value, reason=why, source="numerics.deterministic")
     return plan
+
+
+def beginning(model: nn.Module) -> dict[str, str]:
+    """Digests of a model's initial weights, and of their names and shapes alone."""
+    state = model.state_dict()
+    shapes = {name: torch.zeros_like(value) for name, value in state.items()}
+    return {"weights": store.weights_digest(state), "shapes": store.weights_digest(shapes)}
 
 
 def examples(part: Part, results: Mapping[str, Any], kind: str) -> dict[str, dict[str, str]]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -74,14 +74,48 @@ class State:
     run_model: Callable[[Any], Tensor] | None = None
     shares: Shares | None = None
     norms: FreshNorms | None = None
+    refused: list[int] = field(default_factory=list)
+    phase: Literal["between steps", "forward", "update"] = "between steps"
 
     def __post_init__(self) -> None:
+        # By place, since a module may put another tensor there.
+        self._places = [(one._buffers, name) for one in self.model.modules() for name in one._buffers]
+        self._before: list[Tensor] = []
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.all_parameters = self.parameters
         self.penalised = penalised(self.model)
         self.losses = [row["loss"] for row in self.history]
         self.forward: Callable[[Any], Tensor] = self.model if self.run_model is None else self.run_model
         self.device = next(self.model.parameters()).device
+
+    @torch.no_grad()
+    def begin_step(self) -> None:
+        """Remember the buffers (running statistics): a forward pass changes them before it is known to be sound."""
+        self.phase = "forward"
+        now = self._buffers()
+        try:
+            if now:
+                torch._foreach_copy_(self._before, now)
+        except (RuntimeError, TypeError):  # the first time, or a buffer that changed its shape
+            self._before = [buffer.clone() for buffer in now]
+
+    @torch.no_grad()
+    def undo_step(self) -> bool:
+        """Go back to where the step that failed began; False where weights were moving, which nothing brings back."""
+        if self.phase == "update":
+            return False
+        if self.phase == "between steps":
+            return True
+        self.phase = "between steps"
+        for buffer, before in zip(self._buffers(), self._before, strict=True):
+            buffer.copy_(before)
+        if self.carried is not None:
+            self.carried.stay()
+        self.optimizer.zero_grad(set_to_none=True)
+        return True
+
+    def _buffers(self) -> list[Tensor]:
+        return [buffer for held, name in self._places if (buffer := held[name]) is not None]
 
     @contextmanager
     def predicting(self) -> Iterator[None]:
@@ -123,6 +157,7 @@ def train_step(state: State, slots: Slots, batch: Batch, moment: Moment) -> Tens
     """One optimizer update. Returns the batch's mean loss, detached, on the device."""
     if hasattr(slots.transfer, "stage"):
         thaw_in_turn(state, slots.transfer, moment)
+    state.begin_step()
     for change in slots.batch:
         if active(change, moment):
             batch = change(batch, moment)
@@ -132,6 +167,7 @@ def train_step(state: State, slots: Slots, batch: Batch, moment: Moment) -> Tens
     if state.scaler is not None:
         state.scaler.unscale_(state.optimizer)
     slots.penalty.add_gradient(state.penalised)
+    state.phase = "update"
     norm = slots.clip(state.parameters, state=state.clipping)
     if norm is not None and state.scaler is None and not math.isfinite(float(norm)):
         return _refuse(state, slots, norm, moment, what="gradient's norm")
@@ -140,6 +176,7 @@ def train_step(state: State, slots: Slots, batch: Batch, moment: Moment) -> Tens
     for value, weight in plain:
         state.plain = [state.plain[0] + value.double(), state.plain[1] + weight]
     state.step += 1
+    state.phase = "between steps"
     return loss
 
 
@@ -249,6 +286,24 @@ def epoch_batches(slots: Slots, part: Part, *, seed: int, epoch: int, per_epoch:
     return parts
 
 
+def made_again(slots: Slots, data: Data, plan: Plan, step: int) -> Batch:
+    """The batch of a step, counted from 0, as the model saw it: a function of the seed and the step."""
+    seed = int(plan["seed"])
+    total, per_epoch = plan.steps(len(data.train))
+    epoch, done = divmod(step, per_epoch)
+    train = data.train.shifted(seed, epoch) if isinstance(data.train, Shifting) else data.train
+    equal = plan["numerics.compile"] is True
+    order = epoch_batches(slots, train, seed=seed, epoch=epoch, per_epoch=per_epoch, equal=equal)
+    (batch,) = train.batches([order[done]])
+    seed_generators(batch.index.device, keyed.key(seed, "step", step) & 0x7FFFFFFFFFFFFFFF)
+    classes = len(data.task.classes) if data.task.kind == "classification" else 0
+    moment = Moment(seed, epoch, step, total, per_epoch, classes)
+    for change in slots.batch:
+        if active(change, moment):
+            batch = change(batch, moment)
+    return batch
+
+
 def fit(
     state: State,
     slots: Slots,
@@ -275,8 +330,33 @@ def fit(
         stopping = stopping.resolved(total=total, steps_per_epoch=per_epoch, steps_between=every)
     classes = len(data.task.classes) if data.task.kind == "classification" else 0
     own = () if state.shares is None else (state.shares.world.rank,)
+
+    def validate(moment: Moment) -> None:
+        row = evaluate_now(state, slots, measure)
+        if slots.plain is not None:
+            row["train_plain_loss"] = float(state.plain[0]) / float(state.plain[1] or 1)
+            state.plain = [0.0, 0.0]
+        state.history.append({"step": float(state.step), **row})
+        state.losses.append(row["loss"])
+        scores = [one[metric] for one in state.history]
+        best = stopping.best(scores, larger_is_better=larger_is_better) == len(scores) - 1
+        for watcher in watchers:
+            watcher.evaluated(moment, row, best and getattr(stopping, "keep", "best") == "best")
+        # Last, so that a checkpoint holds all that this validation changed.
+        save(state, best)
+
+    def enough() -> bool:
+        scores = [one[metric] for one in state.history]
+        validated = bool(state.history) and state.history[-1]["step"] == state.step
+        return validated and state.step < total and stopping.stop(scores, larger_is_better=larger_is_better)
+
+    due = state.step > 0 and (state.step % every == 0 or state.step == total)
+    if due and not (state.history and state.history[-1]["step"] == state.step):
+        # It was stopped within this validation.
+        last = state.step - 1
+        validate(Moment(seed, last // per_epoch, last, total, per_epoch, classes))
     train_mode(state.model)
-    while state.step < total:
+    while state.step < total and not enough():
         epoch, done = divmod(state.step, per_epoch)
         # A stream cut into windows is cut elsewhere in every epoch.
         train = data.train.shifted(seed, epoch) if isinstance(data.train, Shifting) else data.train
@@ -293,28 +373,22 @@ def fit(
             seed_generators(state.device, keyed.key(seed, "step", state.step, *own) & 0x7FFFFFFFFFFFFFFF)
             before = state.step
             loss = train_step(state, slots, to_device(batch, state.device), moment)
-            if state.step == before:  # a skipped step still moves on in the data
+            refused = state.step == before
+            if refused:  # a skipped step still moves on in the data
                 state.step += 1
             lr = float(state.optimizer.param_groups[0]["lr"])
-            for watcher in watchers:
+            for watcher in watchers if not refused else ():
                 watcher.step(moment, loss, lr, len(batch.index) if state.shares is None else state.shares.samples)
             if state.step % every == 0 or state.step == total:
-                row = evaluate_now(state, slots, measure)
-                if slots.plain is not None:
-                    row["train_plain_loss"] = float(state.plain[0]) / float(state.plain[1] or 1)
-                    state.plain = [0.0, 0.0]
-                state.history.append({"step": float(state.step), **row})
-                state.losses.append(row["loss"])
-                scores = [one[metric] for one in state.history]
-                best = stopping.best(scores, larger_is_better=larger_is_better) == len(scores) - 1
-                save(state, best)
-                best = best and getattr(stopping, "keep", "best") == "best"
-                for watcher in watchers:
-                    watcher.evaluated(moment, row, best)
-                if stopping.stop(scores, larger_is_better=larger_is_better) and state.step < total:
-                    return f"stopped early: no better {metric} for the patience given"
+                validate(moment)
+                if enough():
+                    break
+            else:
+                save(state, False)
             if stop_requested():
                 return "interrupted"
+    if state.step < total:
+        return f"stopped early: no better {metric} for the patience given"
     return "the plan's end"
 
 
@@ -428,14 +502,14 @@ def foresee(
 
 def _refuse(state: State, slots: Slots, loss: Tensor, moment: Moment, *, what: str = "loss") -> Tensor:
     """A loss, or a gradient, that is not finite never reaches the weights."""
-    if state.carried is not None:
-        state.carried.stay()
-    state.optimizer.zero_grad(set_to_none=True)
+    state.phase = "forward"
+    state.undo_step()
     state.skipped += 1
+    state.refused = [*state.refused, moment.step][:100]
     if slots.nonfinite == "stop":
         raise NonFinite(
             f"the {what} became {float(loss)} at step {moment.step} (epoch {moment.epoch}); the weights before it "
-            f"are kept. "
+            f"are kept. Look at its batch with goodfit batch RUN {moment.step}. "
             f"Try --set optimizer.lr={float(state.optimizer.param_groups[0]['base_lr']) / 3:.2g}, "
             "or --set nonfinite=skip to leave such batches out"
         )

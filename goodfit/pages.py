@@ -22,7 +22,8 @@ from goodfit.plot import dots
 from goodfit.rates import recipe_drawing
 from goodfit.recipe import MANY, ONE_OF, ORDER, PHASE_KEYS, SCALARS, SECTIONS, Recipe, RunSettings, keys
 from goodfit.rules import RULES
-from goodfit.rules.live import LIVE_RULES
+from goodfit.rules.finished import RUN_RULES
+from goodfit.rules.live import LIVE_RULES, REPLICA_RULES
 from goodfit.technique import Duration
 from goodfit.techniques import TABLE
 from goodfit.techniques.phases import NUMBERS, Phase
@@ -95,7 +96,7 @@ def listing() -> Iterator[tuple[str, list[str]]]:
     yield "run", [*SCALARS, "distributed"]
     yield "layers", list(LAYERS)
     yield "metrics", list(METRICS)
-    yield "rules", list(dict.fromkeys(rule.name for rule in (*RULES, *LIVE_RULES)))
+    yield "rules", list(dict.fromkeys(rule.name for rule in (*RULES, *LIVE_RULES, *REPLICA_RULES, *RUN_RULES)))
 
 
 def wrapped(page: str, width: int) -> str:
@@ -162,7 +163,7 @@ def _pages() -> Iterator[tuple[str, Page]]:
     yield "layers", partial(_list_page, "layers", "What models are made of:", things)
     for name, function in METRICS.items():
         yield name, partial(_doc_page, f"{name} (metric)", function)
-    for rule in (*RULES, *LIVE_RULES):
+    for rule in (*RULES, *LIVE_RULES, *REPLICA_RULES, *RUN_RULES):
         yield rule.name, partial(_doc_page, f"{rule.name} (rule)", rule)
     yield "metrics", partial(_list_page, "metrics", "What a model is judged by:", METRICS)
     yield "rules", partial(_rules_page, {"Before a training": RULES, "In any training (goodfit check)": LIVE_RULES})

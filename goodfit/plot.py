@@ -76,6 +76,57 @@ def chart(
     )
 
 
+def band_chart(
+    values: Sequence[float],
+    low: Sequence[float],
+    high: Sequence[float],
+    *,
+    title: str,
+    left: str,
+    right: str,
+    marks: Sequence[tuple[float, str]] = (),
+    width: int = 80,
+    height: int = 10,
+    bottom: float | None = None,
+    top: float | None = None,
+) -> str:
+    """A curve within its band, whose edges are single dots, with marks below the axis.
+
+    marks: ``(share of the width, one character)``. bottom, top: what the picture shows of the values; all of the curve
+    and of its band unless said, and what lies outside stays at the edge.
+    """
+    bottom = min(low) if bottom is None else bottom
+    top = max(high) if top is None else top
+    top = top if top > bottom else bottom + 1.0
+    labels = [f"{top:.3g}", *[""] * (height - 2), f"{bottom:.3g}"]
+    side = max(len(label) for label in labels)
+    room = max(width - side - 2, 8)
+    curve = dots(values, width=room, height=height, low=bottom, high=top)
+    edges = [_scattered(edge, room, height, bottom, top) for edge in (low, high)]
+    merged = [
+        "".join(chr(0x2800 | ord(a) | ord(b) | ord(c)) for a, b, c in zip(*lines, strict=True))
+        for lines in zip(curve, *edges, strict=True)
+    ]
+    below = [" "] * room
+    for share, mark in marks:
+        below[min(max(int(share * room), 0), room - 1)] = mark
+    body = [f"{label:>{side}} │{row}" for label, row in zip(labels, merged, strict=True)]
+    gap = max(room - len(left) - len(right), 1)
+    lines = [title, *body, f"{'':{side}} └{'─' * room}"]
+    if marks:
+        lines.append(f"{'':{side}}  {''.join(below)}".rstrip())
+    return "\n".join([*lines, f"{'':{side}}  {left}{'':{gap}}{right}"])
+
+
+def _scattered(values: Sequence[float], width: int, height: int, low: float, high: float) -> list[str]:
+    """Every second column's value as one dot."""
+    cells = [[0] * width for _ in range(height)]
+    for column in range(0, 2 * width, 2):
+        row = _row(values[column * len(values) // (2 * width)], 4 * height, low, high)
+        cells[row // 4][column // 2] |= _DOTS[row % 4][0]
+    return ["".join(chr(0x2800 + cell) for cell in line) for line in cells]
+
+
 def _row(value: float, rows: int, low: float, high: float) -> int:
     """The row of dots that a value falls on, 0 at the top."""
     share = min(max((value - low) / (high - low), 0.0), 1.0)

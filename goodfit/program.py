@@ -70,11 +70,13 @@ def check_program(
     steps: int | None = None,
     ignore: Iterable[str] = (),
     say: Callable[[Finding], None] | None = None,
+    prove: bool | None = None,
 ) -> Checked:
     """Run a Python program as ``python PATH ARGUMENTS`` would, and watch it train.
 
     module: ``path`` is a module's name, run as ``python -m`` does. steps: end it after so many optimizer updates.
-    ignore: names of rules that are not asked. say: called with each finding as soon as it is certain.
+    ignore: names of rules that are not asked. say: called with each finding as soon as it is certain. prove: replay
+    some steps on copies with the suspected fix; None does so where ``steps`` are given.
     Raises GoodfitError where there is no such program.
 
     The program's own exceptions are printed as Python prints them, without our frames, and what was found until then
@@ -87,7 +89,7 @@ def check_program(
     if not module and not (script / "__main__.py" if script.is_dir() else script).is_file():
         raise GoodfitError(f"{path} does not exist; give the Python file that trains, or -m and a module's name")
     ignore = tuple(ignore)
-    watch = Watch(ignore=ignore, say=say)
+    watch = Watch(ignore=ignore, say=say, prove=steps is not None if prove is None else prove)
     if steps is not None:
         watch.hooks.listeners.append(Limit(watch, steps, _Enough))
     ended, code = "done", 0

@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +31,7 @@ from goodfit.data.pairs import PairEncoder
 from goodfit.errors import ModelError, RunError
 from goodfit.evaluate import assess, continued, token_outputs, write
 from goodfit.evaluation import point, probabilities
+from goodfit.lock import held
 from goodfit.loop import predict
 from goodfit.models import build
 from goodfit.plan import Plan
@@ -74,14 +77,27 @@ class Run:
 
     @property
     def status(self) -> str:
-        """``finished``, ``interrupted`` or ``running`` (a process that died leaves this one)."""
+        """``finished``, ``running`` while a process is at it, else ``interrupted``: the same command goes on."""
         path = self.folder / "status.json"
-        return str(store.read_json(path).get("status", "running")) if path.exists() else "running"
+        if path.exists() and (told := str(store.read_sealed(path).get("status"))) != "running":
+            return told
+        return "running" if held(self.folder) else "interrupted"
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """One row for each validation: step, epoch, train loss, validation metrics, rate, seconds."""
-        return store.read_lines(self.folder / "metrics.jsonl")
+        path = self.folder / "metrics.jsonl"
+        try:
+            return store.parse_lines(store.read_file(path)) if path.exists() else []
+        except RunError as error:
+            found = self._newest()
+            if found is not None and store.listed(path) == store.sha256(found[1].get("metrics.jsonl", b"")):
+                warnings.warn(f"{error}; the checkpoint's copy was used", store.DamageWarning, stacklevel=2)
+                return store.parse_lines(found[1]["metrics.jsonl"])
+            rows = store.read_lines(path)
+            said = f"{error}; the first {len(rows)} rows are whole and were used"
+            warnings.warn(said, store.DamageWarning, stacklevel=2)
+            return rows
 
     @property
     def results(self) -> dict[str, Any]:
@@ -107,13 +123,33 @@ class Run:
                 made = self._model
             else:
                 made = build(**self.architecture, spec=self.spec, outputs=self.task.outputs)
-            files = store.read_folder(self.folder / "model")
+            files = self._weights()
             try:
                 made.load_state_dict(store.unpack_tensors(files["model.safetensors"]))
             except (RuntimeError, KeyError) as error:
                 raise RunError(f"{self.folder / 'model'} does not fit the model {name}: {error}") from error
             self._loaded = made.cpu().eval()
         return self._loaded
+
+    def _weights(self) -> dict[str, bytes]:
+        """The files of the model; the best weights of the checkpoint where these are damaged and those the same."""
+        try:
+            return store.read_folder(self.folder / "model")
+        except RunError as error:
+            found = self._newest()
+            best = b"" if found is None else found[1].get("best.safetensors", b"")
+            if not best or store.weights_digest(store.unpack_tensors(best)) != self.results.get("digest"):
+                raise
+            said = f"{error}; the checkpoint's copy was used, and the same command that trained writes it anew"
+            warnings.warn(said, store.DamageWarning, stacklevel=3)
+            return {"model.safetensors": best}
+
+    def _newest(self) -> tuple[int, dict[str, bytes]] | None:
+        """The newest checkpoint that is whole; nothing is set aside, as a run that is read is never changed."""
+        for step in store.steps_in(self.folder / "checkpoints"):
+            with contextlib.suppress(RunError):
+                return step, store.read_folder(self.folder / "checkpoints" / f"{step:06d}")
+        return None
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -236,17 +272,17 @@ class Run:
         data = self.data or self.read_again(source)
         count = self.openings + 1
         # The opening is written down before the result is known: a look that crashed was still a look.
-        store.write_json(self.folder / "test.json", {"openings": count})
+        store.write_sealed(self.folder / "test.json", {"openings": count})
         results = assess(data, self.outputs(data.test), data.test, found_on_validation=self.results)
         results["openings"] = count
-        store.write_json(self.folder / "test.json", results)
+        store.write_sealed(self.folder / "test.json", results)
         return results
 
     @property
     def openings(self) -> int:
         """How often the test part was opened."""
         path = self.folder / "test.json"
-        return int(store.read_json(path).get("openings", 0)) if path.exists() else 0
+        return int(store.read_sealed(path).get("openings", 0)) if path.exists() else 0
 
     def read_again(self, source: Any = None) -> Data:
         """The data this run was trained on, read and split as it was. Raises RunError where it has changed."""

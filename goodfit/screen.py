@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from torch import Tensor
 
 from goodfit.program import Checked
+from goodfit.report.next import Suggestion, cost
 from goodfit.report.words import training_words
-from goodfit.types import Finding, Moment
+from goodfit.types import Batch, Finding, Moment
+from goodfit.visible import markup as escape
 
 if TYPE_CHECKING:  # a plan brings everything that reads data with it: seconds, which other programs need not wait
     from goodfit.plan import Plan
@@ -101,7 +102,8 @@ class Screen:
         mark = f"{MARKS[one.severity]} [bold]{escape(one.rule)}[/]"
         self.console.print(f"{mark} {where}{escape(one.message)}{step}", soft_wrap=True)
         numbers = ", ".join(f"{name} {_number(value)}" for name, value in one.evidence.items())
-        for label, text in (("seen", numbers), ("why", one.why), ("fix", one.fix), *(("also", f) for f in one.folded)):
+        texts = (("seen", numbers), ("why", one.why), ("fix", one.fix), ("tried", one.proof))
+        for label, text in (*texts, *(("also", f) for f in one.folded)):
             if text:
                 self.console.print(f"    [dim]{label}[/]  {escape(text)}", soft_wrap=True)
 
@@ -201,8 +203,13 @@ class Screen:
             self._progress.stop()
             self._progress = None
 
-    def results(self, results: Mapping[str, Any], folder: Path, report: Path, *, source: str) -> None:
-        """One screen: how good, how sure, against what, and the next command to type."""
+    def results(
+        self, results: Mapping[str, Any], folder: Path, report: Path, *, source: str, then: Sequence[Suggestion] = ()
+    ) -> None:
+        """One screen: how good, how sure, against what, and the next commands to type.
+
+        then: experiments, the strongest first.
+        """
         name = results["headline"]
         main = results["metrics"][name]
         self.console.print()
@@ -241,8 +248,18 @@ class Screen:
         self.console.print(
             f"  [dim]next:[/]    goodfit test {escape(str(folder))}      [dim]opens the locked test part[/]"
         )
-        then = 'generate {} --prompt "..."' if results["task"] == "language" else "predict {} NEW_DATA"
-        self.console.print(f"           goodfit {then.format(escape(str(folder)))}", soft_wrap=True)
+        use = 'generate {} --prompt "..."' if results["task"] == "language" else "predict {} NEW_DATA"
+        self.console.print(f"           goodfit {use.format(escape(str(folder)))}", soft_wrap=True)
+        for one in then:
+            self.command(one.command, f"{cost(one.minutes)}; {one.why}", mark="try:")
+
+    def command(self, text: str, does: str = "", *, mark: str = "next:") -> None:
+        """A command to type, in one line whatever its length so that it can be copied, and what it does."""
+        if self.quiet:
+            return
+        self.console.print(f"  [dim]{mark:<8}[/] {escape(text)}", soft_wrap=True)
+        if does:
+            self.console.print(f"           [dim]{escape(does)}[/]", soft_wrap=True)
 
     def test(self, results: Mapping[str, Any], folder: Path) -> None:
         """The metrics of the test part, and how often it was opened."""
@@ -260,6 +277,20 @@ class Screen:
             + ("; choices made after the first look are no longer unbiased" if times > 1 else "")
         )
         self.console.print(f"  [dim]written to[/] {escape(str(folder / 'test.json'))}")
+
+    def batch(self, batch: Batch, step: int) -> None:
+        """A batch: which samples, and what numbers are in it."""
+        named = batch.inputs if isinstance(batch.inputs, dict) else {"inputs": batch.inputs}
+        rows = [("samples", ", ".join(str(one) for one in batch.index.tolist()))]
+        for name, values in {**named, "targets": batch.targets}.items():
+            numbers = values.double()
+            fine = numbers[numbers.isfinite()]
+            spread = f"{fine.min():.4g} to {fine.max():.4g}, mean {fine.mean():.4g}" if fine.numel() else "none finite"
+            broken = batch.index[~numbers.isfinite().reshape(len(numbers), -1).all(1)].tolist()
+            bad = f"; NOT FINITE in samples {', '.join(map(str, broken))}" if broken else ""
+            rows.append((name, f"{tuple(values.shape)} {str(values.dtype)[6:]}, {spread}{bad}"))
+        self.heading(f"The batch of step {step:,}")
+        self.rows(rows)
 
     def ensemble(self, found: Mapping[str, Any]) -> None:
         """An ensemble's metrics next to its members'."""

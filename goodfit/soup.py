@@ -127,4 +127,5 @@ def _write(
     store.write_json(folder / "results.json", results)
     store.write_table(folder / "predictions.parquet", predictions_table(data, outputs, data.valid, results))
     write_report(folder)
-    store.write_json(folder / "status.json", {"status": "finished"})
+    store.list_files(folder)
+    store.write_sealed(folder / "status.json", {"status": "finished"})

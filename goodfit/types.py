@@ -114,6 +114,7 @@ class Finding:
     why: what it does to the training, where that does not go without saying.
     step: the optimizer update at which it was certain; None where it was found without training.
     folded: what follows from it and is therefore not a finding of its own.
+    proof: what a replay with the fix has shown, or why there was none; empty where none was asked for.
     """
 
     rule: str
@@ -126,6 +127,7 @@ class Finding:
     why: str = ""
     step: int | None = None
     folded: tuple[str, ...] = ()
+    proof: str = ""
 
 
 class Part(Protocol):

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goodfit import store
+from goodfit import lock, store
 from goodfit.errors import RunError
 
 
@@ -125,17 +125,17 @@ def test_optimizer_state_survives_packing_exactly() -> None:
 
 def test_a_lock_is_refused_while_its_owner_lives_and_taken_over_after(tmp_path: Path) -> None:
     script = (
-        "import sys,time,pathlib;from goodfit import store\n"
-        "with store.locked(pathlib.Path(sys.argv[1])):\n    print('held',flush=True); time.sleep(60)"
+        "import sys,time,pathlib;from goodfit import lock\n"
+        "with lock.locked(pathlib.Path(sys.argv[1])):\n    print('held',flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline().strip() == "held"
-        with pytest.raises(RunError, match=f"process {holder.pid}"), store.locked(tmp_path):
+        with pytest.raises(RunError, match=f"process {holder.pid}"), lock.locked(tmp_path):
             pass
         holder.kill()
         holder.wait()
-    with store.locked(tmp_path):
+    with lock.locked(tmp_path):
         assert json.loads((tmp_path / "lock.json").read_text())["pid"] == os.getpid()
     assert not (tmp_path / "lock.json").exists()
 

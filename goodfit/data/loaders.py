@@ -121,6 +121,14 @@ class LoaderPart:
             yield _batch((inputs, targets), index, self.convert)
 
 
+def draws(part: DatasetPart, samples: int = 4) -> bool:
+    """Whether a data set gives other inputs when it is asked for the same samples again: it draws random numbers."""
+    asked = torch.arange(min(samples, len(part)))
+    one, other = (part.take(asked).inputs for _ in range(2))
+    pairs = [(one, other)] if isinstance(one, Tensor) else [(one[k], other[k]) for k in one]  # type: ignore[index]
+    return not all(torch.equal(a, b) for a, b in pairs)  # type: ignore[arg-type]
+
+
 def split_pair(pair: Any, where: str = "the DataLoader gives") -> tuple[Any, Any]:
     """Inputs and targets of what a dataset or loader gives. Raises DataError where it is not a pair."""
     if isinstance(pair, tuple | list) and len(pair) == 2:

@@ -13,6 +13,7 @@ import typer
 import typer.core
 
 from goodfit import study_cli
+from goodfit.visible import visible
 
 app = typer.Typer(
     name="goodfit",
@@ -121,9 +122,9 @@ def predict(
         write_table(out, frame)
         print(f"{len(frame):,} predictions written to {out}")
     elif list(frame.columns) == ["prediction"] and len(frame) == 1:
-        print(frame["prediction"].iloc[0])
+        print(visible(str(frame["prediction"].iloc[0])))
     else:
-        print(frame.head(20).to_string())
+        print(visible(frame.head(20).rename(columns=visible).to_string()))
         if len(frame) > 20:
             print(f"... {len(frame):,} rows; write them all with --out predictions.csv")
 
@@ -169,7 +170,7 @@ def generate(
     from goodfit.run import Run
 
     made = Run(run).generate(prompt, length=length, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    print(made)
+    print(visible(made))
 
 
 @app.command("test")
@@ -424,7 +425,8 @@ def main() -> None:
 
 
 def _complain(text: str) -> None:
-    """Print to stderr, wrapped between words where a person reads it; commands, which are indented, stay whole."""
+    """Print to stderr, control characters made visible, wrapped between words where a person reads it; commands, which are indented, stay whole."""
+    text = visible(text)
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns
         lines = [

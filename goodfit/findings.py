@@ -9,8 +9,9 @@ from goodfit import store
 from goodfit.data import read
 from goodfit.errors import RunError
 from goodfit.hindsight import hindsight
-from goodfit.program import Checked
+from goodfit.program import GRAVITY, Checked
 from goodfit.recipe import DataSettings, Recipe, TaskSettings, make
+from goodfit.trust import check_folder, strange
 from goodfit.types import Finding
 
 
@@ -21,19 +22,20 @@ def of_run(folder: Path) -> Checked:
     """
     if not (folder / "plan.json").is_file():
         raise RunError(f"{folder} is no run folder: it holds no plan.json; see what lies in runs/")
-    try:
+    check_folder(folder)
+    with strange(folder, "findings"):
         findings = [_finding(one) for one in _read(folder / "findings.json")]
         verdicts = [
             (str(one["name"]), str(one["text"]).removeprefix("not checked: "))
             for one in _read(folder / "preflight.json")
             if one["outcome"] == "not checked"
         ]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{folder} is damaged or of another version: {error!r}") from error
-    results = store.read_json(folder / "results.json") if (folder / "results.json").exists() else {}
-    known = {one.rule for one in findings}
-    findings += [one for one in of_course(folder) if one.rule not in known]
-    return Checked(tuple(findings), tuple(verdicts), int(results.get("steps", 0)))
+        if any(one.severity not in GRAVITY for one in findings):
+            raise RunError(f"{folder} is damaged: a finding is neither an error, a warning nor advice")
+        results = store.read_json(folder / "results.json") if (folder / "results.json").exists() else {}
+        known = {one.rule for one in findings}
+        findings += [one for one in of_course(folder) if one.rule not in known]
+        return Checked(tuple(findings), tuple(verdicts), int(results.get("steps", 0)))
 
 
 def of_course(folder: Path) -> list[Finding]:

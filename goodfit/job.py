@@ -78,6 +78,7 @@ from goodfit.techniques.penalty import penalised, sparsity
 from goodfit.techniques.phases import in_phases, restarting
 from goodfit.techniques.stopping import cost
 from goodfit.techniques.views import View
+from goodfit.trust import check_folder, strange
 from goodfit.types import Batch, Inputs, Moment, Part, Tensors, to_device
 
 NORM_SAMPLES, NORM_SHARE = 2048, 0.25
@@ -273,8 +274,12 @@ def choose_folder(out: str | Path | None, data: Data, plan: Plan) -> tuple[Path,
         root = Path("runs")
         latest = latest_folder(root, name)
         folder = latest if latest and _resumable(latest, plan) else next_folder(root, name)
+    if folder.is_dir():
+        check_folder(folder)
     if (folder / "plan.json").exists():
-        if _resumable(folder, plan):
+        with strange(folder, "plan"):
+            resumable = _resumable(folder, plan)
+        if resumable:
             return folder, True
         raise RunError(
             f"{folder} already holds a run ({'finished' if _finished(folder) else 'of another recipe or other data'}); "

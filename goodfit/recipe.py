@@ -189,7 +189,9 @@ class Recipe:
         """Read TOML text."""
         try:
             return Recipe(tomllib.loads(text))
-        except tomllib.TOMLDecodeError as error:
+        except RecursionError:
+            raise RecipeError([f"{name} is nested deeper than any recipe; write [slot] and its settings below"]) from None
+        except (ValueError, OverflowError) as error:  # numbers of thousands of digits raise a plain ValueError
             raise RecipeError([f"{name} is not TOML: {error}"]) from None
 
     @staticmethod
@@ -197,6 +199,8 @@ class Recipe:
         """Read a TOML file of at most a megabyte."""
         path = Path(path)
         try:
+            if path.exists() and not path.is_file():
+                raise RecipeError([f"{path} is no file; give a TOML text file"])
             if path.stat().st_size > 1_000_000:
                 raise RecipeError([f"{path} is larger than a megabyte; that is no recipe"])
             return Recipe.parse(path.read_text(encoding="utf-8"), name=str(path))
@@ -250,7 +254,7 @@ def parse_set(text: str) -> dict[str, Any]:
         raise RecipeError([f"--set {text!r}: write it as key=value, such as --set optimizer.lr=3e-4"])
     try:
         return {dotted.strip(): tomllib.loads(f"v = {value.strip()}")["v"]}
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return {dotted.strip(): value.strip()}
 
 

@@ -34,14 +34,18 @@ from goodfit.evaluation import point, probabilities
 from goodfit.lock import held
 from goodfit.loop import predict
 from goodfit.models import build
+from goodfit.models.external import PREFIXES
 from goodfit.plan import Plan
 from goodfit.recipe import Recipe
 from goodfit.report import write_report
 from goodfit.techniques.views import View
+from goodfit.trust import check_folder, strange
 from goodfit.types import InputSpec, Part, Task
 
 if TYPE_CHECKING:
     from goodfit.data.data import Data
+
+_DEEP = ("layers", "depth", "blocks", "members")
 
 
 class Run:
@@ -55,14 +59,13 @@ class Run:
         self.folder = Path(folder)
         if not (self.folder / "plan.json").is_file():
             raise RunError(f"{self.folder} is no run folder: it holds no plan.json; see what lies in runs/")
-        try:
+        check_folder(self.folder)
+        with strange(self.folder, "plan or encoder"):
             self.plan = Plan.from_json(store.read_json(self.folder / "plan.json"))
             self.task = Task(**{**self.plan.data["task"], "classes": tuple(self.plan.data["task"]["classes"])})
             self.spec = spec_from(self.plan.data["spec"])
             self._data_json = store.read_json(self.folder / "data.json")
             self.encoder = encoder_from_json(self._data_json["encoder"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RunError(f"{self.folder} is damaged or of another version: {error!r}") from error
         self._model = model
         self._loaded: nn.Module | None = None
         self.data = data
@@ -73,7 +76,11 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         """What was asked for."""
-        return Recipe.read(self.folder / "recipe.toml")
+        path = self.folder / "recipe.toml"
+        try:
+            return Recipe.parse(store.read_file(path).decode(), name=str(path))
+        except UnicodeDecodeError as error:
+            raise RunError(f"{path} is damaged: it is not UTF-8 text") from error
 
     @property
     def status(self) -> str:
@@ -122,10 +129,16 @@ class Run:
                     )
                 made = self._model
             else:
-                made = build(**self.architecture, spec=self.spec, outputs=self.task.outputs)
-            files = self._weights()
+                made = None
+            with strange(self.folder, "model"):
+                weights = store.unpack_tensors(self._weights()["model.safetensors"])
+                if made is None:
+                    described = self.architecture
+                    if not str(described["name"]).startswith(PREFIXES):
+                        described_as(described, self.spec, self.task.outputs, weights)
+                    made = build(**described, spec=self.spec, outputs=self.task.outputs)
             try:
-                made.load_state_dict(store.unpack_tensors(files["model.safetensors"]))
+                made.load_state_dict(weights)
             except (RuntimeError, KeyError) as error:
                 raise RunError(f"{self.folder / 'model'} does not fit the model {name}: {error}") from error
             self._loaded = made.cpu().eval()
@@ -202,12 +215,16 @@ class Run:
         draw: dict[str, Any] = {"top_k": top_k, "top_p": top_p, "seed": seed}
         if self.task.kind == "language":
             return pd.DataFrame({"prediction": [self.generate(str(new), temperature=temperature, **draw)]})
-        part = self.encoder.encode(new)
+        with strange(self.folder, "encoder"):
+            part = self.encoder.encode(new)
         if isinstance(self.encoder, PairEncoder):
             model, cpu = self.model(), torch.device("cpu")
             texts = write(model, part, self.encoder, device=cpu, temperature=temperature or 0.0, **draw)
             return pd.DataFrame({"prediction": texts})
-        logits = self.logits(part)
+        with strange(self.folder, "model or results"):
+            return self._predictions(self.logits(part))
+
+    def _predictions(self, logits: Tensor) -> pd.DataFrame:
         if self.task.kind == "classification":
             results = self.results
             p = probabilities(
@@ -307,7 +324,26 @@ class Run:
 
     def report(self) -> Path:
         """Write ``report.html`` anew and return its path."""
-        return write_report(self.folder)
+        with strange(self.folder, "results"):
+            return write_report(self.folder)
+
+
+def described_as(described: Mapping[str, Any], spec: InputSpec, outputs: int, weights: Mapping[str, Tensor]) -> None:
+    """Refuse a description of a model that is much larger than its weights, before any memory is taken for it.
+
+    Raises RunError. What cannot be made without memory is judged by its layers alone.
+    """
+    deep = [v for k, v in (described.get("settings") or {}).items() if k in _DEEP and isinstance(v, int)]
+    if any(number > max(len(weights), 8) for number in deep):
+        raise RunError(f"the model is described with {max(deep):,} layers, and there are {len(weights)} weights")
+    try:
+        with torch.device("meta"):
+            made = build(**described, spec=spec, outputs=outputs).state_dict()
+    except (RuntimeError, NotImplementedError, AssertionError):
+        return
+    wanted, found = (sum(v.numel() for v in one.values()) for one in (made, weights))
+    if wanted > 2 * found + 1_000_000:
+        raise RunError(f"the model is described with {wanted:,} numbers, and its weights hold {found:,}")
 
 
 def spec_from(values: Mapping[str, Any]) -> InputSpec:

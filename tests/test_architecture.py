@@ -69,7 +69,7 @@ MAY_IMPORT = {
     "techniques": {"techniques", "models", "technique", "keyed", "types", "errors"},
     "recipe": {"techniques", "technique", "errors"},
     "evaluation": {"evaluation", "models", "keyed", "types", "errors"},
-    "data": {"data", "recipe", "keyed", "types", "errors", "store", "technique", "foreign"},
+    "data": {"data", "recipe", "keyed", "types", "errors", "store", "technique", "trust"},
 }
 NOT_IN = {
     "types": {"pandas", "sklearn", "scipy", "matplotlib", "pyarrow", "torchvision", "rich", "typer"},

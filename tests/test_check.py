@@ -54,7 +54,7 @@ def test_a_verdict_becomes_plain_json() -> None:
     assert values["outcome"] == "found"
     assert values["findings"][0] == {
         "rule": "test-rule", "severity": "error", "message": "it is ill", "where": "here", "evidence": {"n": 3},
-        "fix": "mend it", "patch": {}, "why": "", "step": None, "folded": [],
+        "fix": "mend it", "patch": {}, "why": "", "step": None, "folded": [], "proof": "",
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from goodfit.data import embedded, images
 from goodfit.data.array_encoder import TensorEncoder
 from goodfit.data.arrays import is_arrays, read_arrays
 from goodfit.data.data import Data, Encoder
+from goodfit.data.files import refuse_special
 from goodfit.data.image_encoder import ImageEncoder
 from goodfit.data.language import LanguageEncoder, read_language
 from goodfit.data.pairs import PairEncoder, are_pairs, read_pairs
@@ -66,6 +67,7 @@ def encoder_from_json(values: dict[str, Any]) -> Encoder:
 def _from_name(name: str, settings: DataSettings, task: TaskSettings, *, seed: int) -> Data:
     path = Path(name).expanduser()
     known = name.lower().replace("_", "-")
+    refuse_special(path)
     # A run folder that was named like an embedded set does not hide the set.
     shadow = path.is_dir() and known in (*embedded.NAMES, *images.NAMES) and not _holds_data(path)
     if not path.exists() or shadow:

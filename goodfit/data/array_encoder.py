@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from goodfit.data.array_targets import check_finite, encode_targets
+from goodfit.data.files import check_npz, refuse_special
 from goodfit.data.image_column import as_tensor
 from goodfit.data.loaders import DatasetPart, as_inputs, joined, split_pair
 from goodfit.data.table import target_from_json
@@ -221,10 +222,14 @@ def pair_of(source: Any, *, needed: bool = True) -> tuple[Any, Any]:
 
 def load(path: Path) -> Any:
     """The arrays of a ``.npy`` or ``.npz`` file."""
+    refuse_special(path)
     try:
+        check_npz(path)
         loaded = np.load(path, allow_pickle=False)
         return dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
-    except (OSError, ValueError, EOFError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # a damaged zip, header or array: NumPy, zipfile and zlib have errors of their own
         raise DataError(
-            f"{path} is no readable NumPy file ({str(error).splitlines()[0][:120]}); save it anew"
+            f"{path} is no readable NumPy file ({(str(error).splitlines() or ['damaged'])[0][:120]}); save it anew"
         ) from None

@@ -135,6 +135,8 @@ def _is_empty(item: Item) -> bool:
 def _open(item: Item) -> Image.Image:
     if isinstance(item, Image.Image):
         return item
+    if isinstance(item, Path) and item.exists() and not item.is_file():
+        raise OSError("no plain file")
     return Image.open(io.BytesIO(item) if isinstance(item, bytes) else item, formats=formats())
 
 

@@ -189,20 +189,22 @@ def _is_number(cell: str) -> bool:
 
 def unique_names(header: Sequence[str], name: str) -> tuple[list[str], list[Finding]]:
     """Column names of which no two are the same: blanks are numbered, repetitions get ``(2)``, and are reported."""
-    columns: list[str] = []
+    columns: dict[str, None] = {}
+    copies: dict[str, int] = {}
     renamed: list[str] = []
     for position, cell in enumerate(header, 1):
         wanted = cell.strip() or f"column {position}"
-        title, copy = wanted, 1
+        title, copy = wanted, copies.get(wanted, 1)
         while title in columns:
             copy += 1
             title = f"{wanted} ({copy})"
+        copies[wanted] = copy
         if copy > 1:
             renamed.append(title)
-        columns.append(title)
+        columns[title] = None
     if not renamed:
-        return columns, []
-    return columns, [
+        return list(columns), []
+    return list(columns), [
         Finding(
             "duplicate-columns",
             "warning",

@@ -16,6 +16,7 @@ from torch import Tensor
 from goodfit import keyed
 from goodfit.data.data import Data
 from goodfit.data.delimited import decode
+from goodfit.data.files import refuse_special
 from goodfit.data.like import language_tokenizer, run_encoder
 from goodfit.data.words import plain_json, tokenizer_from, train_bpe
 from goodfit.errors import DataError
@@ -269,6 +270,7 @@ def _chunks(text: str) -> list[str]:
 
 
 def _read(path: Path) -> tuple[str, list[Any], str]:
+    refuse_special(path)
     try:
         raw = path.read_bytes()
     except FileNotFoundError:

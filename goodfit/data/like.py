@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from goodfit import store
 from goodfit.data.words import Words, likely_length, plain_json
 from goodfit.errors import DataError, hushed, optional
+from goodfit.trust import check_folder, strange
 
 LONGEST = 512
 
@@ -48,7 +49,9 @@ def run_encoder(like: str | None, kind: str) -> dict[str, Any] | None:
     path = Path(like[4:]).expanduser() / "data.json"
     if not path.is_file():
         raise DataError(f"{like[4:]} is no run folder: it holds no data.json; see what lies in runs/")
-    values: dict[str, Any] = store.read_json(path)["encoder"]
+    check_folder(path.parent)
+    with strange(path.parent, "encoder"):
+        values: dict[str, Any] = dict(store.read_json(path)["encoder"])
     if values.get("kind") != kind:
         raise DataError(f"'{like}' was trained on {values.get('kind')}, and this data is {kind}; choose another model")
     return values

@@ -17,7 +17,7 @@ from goodfit.data.data import Data
 from goodfit.data.decode import Layout
 from goodfit.data.image_data import statistics
 from goodfit.data.image_encoder import MEMORY, ImageEncoder
-from goodfit.data.loaders import DatasetPart, LoaderPart, as_inputs, joined, split_pair
+from goodfit.data.loaders import DatasetPart, LoaderPart, as_inputs, draws, joined, split_pair
 from goodfit.data.target import TargetSpec
 from goodfit.errors import DataError
 from goodfit.recipe import DataSettings, TaskSettings
@@ -131,7 +131,9 @@ def _data(name: str, parts: list[Any], target: ArrayTarget, how: str, *, finding
     sizes = ", ".join(f"{len(one):,} {part}" for part, one in zip(_PARTS, parts, strict=True))
     what = " x ".join(map(str, encoder.spec.shape)) or ", ".join(inputs)
     digest = hashlib.sha256(target.values.tobytes())
-    for value in inputs.values() if isinstance(inputs, dict) else [inputs]:
+    # What is drawn anew each time tells nothing of whether the data are the same.
+    fixed = isinstance(train, DatasetPart) and not draws(train)
+    for value in () if not fixed else inputs.values() if isinstance(inputs, dict) else [inputs]:
         digest.update(value.contiguous().numpy().tobytes())
     return Data(
         name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import gzip
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from goodfit.data import delimited
+from goodfit.data.files import check_parquet, refuse_special, unpacked
 from goodfit.errors import DataError
 from goodfit.types import Finding
 
@@ -125,6 +125,7 @@ def join(sheets: Mapping[str, Sheet]) -> Sheet:
 def _from_file(path: Path) -> Sheet:
     if not path.exists():
         raise DataError(f"{path} does not exist{similar(path)}")
+    refuse_special(path)
     if path.is_dir():
         raise DataError(f"{path} is a folder without train.csv, train.tsv or train.parquet; give the table itself")
     try:
@@ -137,10 +138,7 @@ def _from_file(path: Path) -> Sheet:
     if raw[:4] == b"PK\x03\x04":
         raise DataError(f"{name} is a spreadsheet or a zip archive; save the sheet as CSV, or unpack it, and give that")
     if raw[:2] == b"\x1f\x8b":
-        try:
-            raw = gzip.decompress(raw)
-        except (OSError, EOFError) as error:
-            raise DataError(f"{name} is a damaged gzip file ({error}); fetch it again") from None
+        raw = unpacked(raw, name)
     parsed = delimited.parse(raw, name)
 
     def places(rows: Sequence[int]) -> list[str]:
@@ -162,9 +160,11 @@ def _from_parquet(raw: bytes, path: Path, fingerprint: str) -> Sheet:
     if not raw:
         raise DataError(f"{name} is empty (0 bytes); give a table with at least one row")
     try:
-        table = pyarrow.parquet.read_table(pa.BufferReader(raw))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        first = str(error).splitlines()[0]
+        with pyarrow.parquet.ParquetFile(pa.BufferReader(raw)) as file:
+            check_parquet(file, len(raw), name)
+            table = file.read()
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{name} is no readable Parquet file ({first}); write it again") from None
     if not table.num_rows:
         raise DataError(f"{name} has no rows; give at least one")

@@ -8,14 +8,19 @@ a model is ever run. A model from a library has an attribute ``architecture``: t
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
 
 from goodfit.errors import ModelError, hushed, nearest, optional
+from goodfit.foreign import as_safetensors
 from goodfit.models.heads import head_names
 from goodfit.models.hugging_face import Hf, hugging_face, short
 from goodfit.models.layers import set_dropout
@@ -115,6 +120,7 @@ def _timm(
             what = "a folder with a config.json" if folder.is_dir() else "such a model"
             raise ModelError(f"timm has no model '{name}', nor is it {what}{nearest(name.split('.')[0], known)}")
         own, called = {"architecture": name, "args": {}}, name
+    _check_timm(timm, name, own)
     extra |= {} if asked.dropout is None else {"drop_rate": asked.dropout}
     extra |= {} if asked.drop_path is None else {"drop_path_rate": asked.drop_path}
     try:
@@ -128,12 +134,40 @@ def _timm(
         raise ModelError(f"timm cannot make '{name}' for {channels}x{height}x{width} images: {short(error)}") from error
     if asked.pretrained and config is None:
         try:
-            with hushed("timm", "huggingface_hub"):
-                made = timm.create_model(called, pretrained=True, **extra)
+            with hushed("timm", "huggingface_hub"), _safe_folder(folder if saved else None) as place:
+                made = timm.create_model(place or called, pretrained=True, **extra)
+        except ModelError:
+            raise
         except Exception as error:  # downloads fail with errors of several libraries, not all of them OSError
             where = f"in {folder} cannot be read" if saved else "cannot be downloaded"
             raise ModelError(f"the weights of 'timm:{name}' {where}: {short(error)}; {_FROM_NOTHING}") from error
     return made, own
+
+
+def _check_timm(timm: ModuleType, name: str, own: Mapping[str, Any]) -> None:
+    """Refuse a description from a folder that names another source of the model, or files to read on the way."""
+    kind = str(own["architecture"])
+    if kind.split(".")[0] not in timm.list_models():
+        raise ModelError(f"'timm:{name}' is described as '{kind}', which is no model of timm's own")
+    theirs = set(inspect.signature(timm.create_model).parameters) & set(own["args"])
+    if theirs or "pretrained_model_args" in own["args"]:
+        raise ModelError(f"'timm:{name}' is described with {', '.join(sorted(theirs))}, which no layer takes")
+
+
+@contextmanager
+def _safe_folder(folder: Path | None) -> Iterator[str]:
+    """How timm calls a saved model's folder: one with the same weights as safetensors where it holds a pickle."""
+    if folder is None:
+        yield ""
+        return
+    pickled = folder / "pytorch_model.bin"
+    if any(folder.glob("*.safetensors")) or not pickled.exists():
+        yield f"local-dir:{folder}"
+        return
+    with tempfile.TemporaryDirectory(prefix="goodfit-") as safe:
+        as_safetensors(pickled, Path(safe) / "model.safetensors")
+        (Path(safe) / "config.json").write_bytes((folder / "config.json").read_bytes())
+        yield f"local-dir:{safe}"
 
 
 def _saved_by_timm(folder: Path) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from goodfit.errors import ModelError, hushed, optional
+from goodfit.foreign import as_safetensors
 from goodfit.models.heads import last_part
 from goodfit.models.layers import trimmed
 from goodfit.technique import Chance, technique
@@ -97,23 +100,26 @@ def hugging_face(
     try:
         with _quiet(library):
             known = (
-                library.AutoConfig.for_model(**{**config, **changes})
+                library.AutoConfig.for_model(**{**_plain(config), **changes})
                 if config is not None
                 else library.AutoConfig.from_pretrained(name, trust_remote_code=False, **changes)
             )
+            _check_code(name, known)
             _check(name, known, spec)
             kind = getattr(library, kinds[spec.kind])
             if asked.pretrained and config is None:
-                made, report = kind.from_pretrained(
-                    name,
-                    config=known,
-                    ignore_mismatched_sizes=spec.kind == "image",
-                    output_loading_info=True,
-                    trust_remote_code=False,
-                )
+                with _with_safetensors(library, name) as place:
+                    made, report = kind.from_pretrained(
+                        place,
+                        config=known,
+                        ignore_mismatched_sizes=spec.kind == "image",
+                        output_loading_info=True,
+                        trust_remote_code=False,
+                        use_safetensors=True,
+                    )
                 _check_weights(name, made, report, spec)
             else:
-                made = kind.from_config(known)
+                made = kind.from_config(known, trust_remote_code=False)
     except ModelError:
         raise
     except Exception as error:  # a hub that is out of reach, a missing file, a config of unknown kind: each its own
@@ -124,6 +130,43 @@ def hugging_face(
     made = made.float()  # some are saved in half precision, which is no precision to train in
     plain = {k: v for k, v in json.loads(known.to_json_string(use_diff=False)).items() if k != "_name_or_path"}
     return _wrapped(made, asked, spec, outputs, known), plain
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration from a run folder without what could name code: no class, kernel or quantiser but the library's."""
+    named = ("auto_map", "quantization_config", "attn_implementation", "experts_implementation", "kernel_config")
+    return {
+        key: _plain(value) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if not key.startswith("_") and key not in named
+    }
+
+
+def _check_code(name: str, config: Any) -> None:
+    """Refuse a configuration that asks for code from elsewhere (kernels of the hub) or for quantised weights."""
+    parts = [config, *(getattr(config, one, None) for one in getattr(config, "sub_configs", None) or ())]
+    for part in parts:
+        for asked in ("_attn_implementation", "_experts_implementation"):
+            if "/" in str(getattr(part, asked, None) or ""):
+                raise ModelError(f"'hf:{name}' asks for code from the hub ({asked.strip('_')}); nothing of it is run")
+        if getattr(part, "quantization_config", None) is not None:
+            raise ModelError(f"the weights of 'hf:{name}' are quantised, which cannot be trained; give the plain ones")
+
+
+@contextmanager
+def _with_safetensors(library: ModuleType, name: str) -> Iterator[str]:
+    """The model's name where it has safetensors; else a folder with what its pickle holds, read in a child process."""
+    find = library.utils.cached_file
+    quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    has = [find(name, one, **quiet) for one in ("model.safetensors", "model.safetensors.index.json")]
+    pickled = None if any(has) else find(name, "pytorch_model.bin", **quiet)
+    if pickled is None:
+        yield name
+        return
+    with tempfile.TemporaryDirectory(prefix="goodfit-") as folder:
+        as_safetensors(Path(pickled), Path(folder) / "model.safetensors")
+        (Path(folder) / "config.json").write_bytes(Path(find(name, "config.json")).read_bytes())
+        yield folder
 
 
 def short(error: Exception) -> str:

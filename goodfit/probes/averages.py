@@ -41,15 +41,15 @@ class Averages(Listener):
     def __init__(self, live: Live) -> None:
         self.live = live
         self.sums: MutableMapping[nn.Module, float] = weakref.WeakKeyDictionary()
-        self.loaded = False
+        self.restored = False
 
     @override
     def state_loaded(self, owner: Any, state: Any) -> None:
-        self.loaded = self.loaded or isinstance(owner, nn.Module)
+        self.restored = self.restored or isinstance(owner, nn.Module)
 
     @override
     def before_forward(self, module: nn.Module, inputs: tuple[Any, ...], depth: int) -> None:
-        if depth or torch.is_grad_enabled() or module.training or self.loaded or not self.live.step:
+        if depth or torch.is_grad_enabled() or module.training or self.restored or not self.live.step:
             return
         norms = [one for one in module.modules() if isinstance(one, _BatchNorm) and one.num_batches_tracked is not None]
         if not norms:

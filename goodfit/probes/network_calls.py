@@ -62,11 +62,11 @@ class NetworkCalls(Listener):
         self.passes = 0
         self.shapes: MutableMapping[nn.Module, tuple[int, ...]] = weakref.WeakKeyDictionary()
         self.settled: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-        self.loaded = False
+        self.restored = False
 
     @override
     def state_loaded(self, owner: Any, state: Any) -> None:
-        self.loaded = self.loaded or isinstance(owner, nn.Module)
+        self.restored = self.restored or isinstance(owner, nn.Module)
 
     @override
     def before_forward(self, module: nn.Module, inputs: tuple[Any, ...], depth: int) -> None:
@@ -99,7 +99,7 @@ class NetworkCalls(Listener):
     def _norm(self, module: nn.Module) -> None:
         if not any(isinstance(hook, SpectralNorm) for hook in module._forward_pre_hooks.values()):
             return
-        if module.training or self.loaded:
+        if module.training or self.restored:
             self.settled.add(module)
             return
         held = self.live.values["calls.unsettled"]

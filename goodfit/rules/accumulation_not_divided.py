@@ -42,4 +42,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "losses of micro-batches are divided or sums"
 
 
-RULE = Rule("accumulation-not-divided", check, ("accumulation",), follows=("unequal-micro-batches",))
+RULE = Rule("accumulation-not-divided", check, ("accumulation",), follows=("unequal-micro-batches",), status="stable")

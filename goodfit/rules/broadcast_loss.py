@@ -34,4 +34,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "predictions and targets match in shape"
 
 
-RULE = Rule("broadcast-loss", check, ("loss.facts",))
+RULE = Rule("broadcast-loss", check, ("loss.facts",), status="stable")

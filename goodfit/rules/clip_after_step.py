@@ -30,4 +30,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "gradients are clipped before they are used"
 
 
-RULE = Rule("clip-after-step", check, ("steps",))
+RULE = Rule("clip-after-step", check, ("steps",), status="stable")

@@ -33,4 +33,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "gradients are unscaled before they are clipped"
 
 
-RULE = Rule("clip-before-unscale", check, ("steps",))
+RULE = Rule("clip-before-unscale", check, ("steps",), status="stable")

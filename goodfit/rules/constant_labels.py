@@ -29,4 +29,4 @@ def check(log: Log) -> Finding | str:
     return str(log["targets.balance"])
 
 
-RULE = Rule("constant-labels", check, ("targets.distinct",))
+RULE = Rule("constant-labels", check, ("targets.distinct",), status="stable")

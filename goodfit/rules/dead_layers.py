@@ -35,4 +35,10 @@ def check(log: Log) -> Finding | str:
     return "gradients reach all weights"
 
 
-RULE = Rule("dead-layers", check, ("dead.weights",), follows=("equal-units", "clipped-logits", "step-without-gradient"))
+RULE = Rule(
+    "dead-layers",
+    check,
+    ("dead.weights",),
+    follows=("equal-units", "clipped-logits", "step-without-gradient"),
+    status="stable",
+)

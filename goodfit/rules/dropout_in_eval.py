@@ -34,4 +34,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "dropout rests in eval mode"
 
 
-RULE = Rule("dropout-in-eval", check, ("mode.dropout",))
+RULE = Rule("dropout-in-eval", check, ("mode.dropout",), status="stable")

@@ -33,4 +33,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "dropout stays on"
 
 
-RULE = Rule("dropout-lost", check, ("dropout.lost",))
+RULE = Rule("dropout-lost", check, ("dropout.lost",), status="stable")

@@ -30,4 +30,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "loaders give batches"
 
 
-RULE = Rule("empty-loader", check, ("loaders",))
+RULE = Rule("empty-loader", check, ("loaders",), status="stable")

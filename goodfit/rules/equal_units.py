@@ -31,4 +31,4 @@ def check(log: Log) -> Finding | str:
     return f"no equal units in {log['equal.checked']} weights"
 
 
-RULE = Rule("equal-units", check, ("equal.layers", "equal.checked"))
+RULE = Rule("equal-units", check, ("equal.layers", "equal.checked"), status="stable")

@@ -33,4 +33,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "evaluations run in eval mode"
 
 
-RULE = Rule("evaluation-in-train-mode", check, ("mode.networks",))
+RULE = Rule("evaluation-in-train-mode", check, ("mode.networks",), status="stable")

@@ -31,4 +31,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "images have their channels first"
 
 
-RULE = Rule("image-layout", check, ("inputs.layout",))
+RULE = Rule("image-layout", check, ("inputs.layout",), status="stable")

@@ -49,4 +49,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "windows of micro-batches are whole"
 
 
-RULE = Rule("incomplete-accumulation-window", check, ("accumulation",))
+RULE = Rule("incomplete-accumulation-window", check, ("accumulation",), status="stable")

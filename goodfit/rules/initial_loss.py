@@ -33,4 +33,5 @@ RULE = Rule(
     check,
     ("loss.initial", "loss.expected", "loss.expected_name"),
     follows=("unnormalised-inputs",),
+    status="stable",
 )

@@ -44,4 +44,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "targets are shifted by one, or are no inputs"
 
 
-RULE = Rule("label-shift", check, ("targets.facts",))
+RULE = Rule("label-shift", check, ("targets.facts",), status="stable")

@@ -32,4 +32,4 @@ def check(log: Log) -> Finding | str:
     return f"a non-linearity between all of {log['linear.count']} linear maps"
 
 
-RULE = Rule("linear-after-linear", check, ("linear.pairs", "linear.count"))
+RULE = Rule("linear-after-linear", check, ("linear.pairs", "linear.count"), status="stable")

@@ -30,4 +30,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "log-probabilities where they are wanted"
 
 
-RULE = Rule("logits-into-nll", check, ("loss.facts",))
+RULE = Rule("logits-into-nll", check, ("loss.facts",), status="stable")

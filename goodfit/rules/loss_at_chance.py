@@ -54,5 +54,4 @@ RULE = Rule(
         "optimizer-of-another-model", "step-without-gradient", "step-without-effect", "softmax-before-cross-entropy",
         "double-softmax", "softmax-over-batch", "scheduler-unit", "equal-units", "dead-layers", "uphill-steps",
         "worse-than-guessing", "scaler-skips", "clipped-logits", "parameter-without-effect",
-    ),
-)  # fmt: skip
+    ), status="stable")  # fmt: skip

@@ -54,4 +54,5 @@ RULE = Rule(
         "epsilon-lost",
         "impossible-targets",
     ),
+    status="stable",
 )

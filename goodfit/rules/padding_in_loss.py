@@ -32,4 +32,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "no padding counts in a loss"
 
 
-RULE = Rule("padding-in-loss", check, ("targets.facts",))
+RULE = Rule("padding-in-loss", check, ("targets.facts",), status="stable")

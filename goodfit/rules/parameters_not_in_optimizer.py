@@ -48,4 +48,10 @@ def check(log: Log) -> list[Finding] | str:
     ]
 
 
-RULE = Rule("parameters-not-in-optimizer", check, ("ownership.orphans",), follows=("optimizer-of-another-model",))
+RULE = Rule(
+    "parameters-not-in-optimizer",
+    check,
+    ("ownership.orphans",),
+    follows=("optimizer-of-another-model",),
+    status="stable",
+)

@@ -34,4 +34,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "steps see different batches"
 
 
-RULE = Rule("same-batch-every-step", check, ("loaders",))
+RULE = Rule("same-batch-every-step", check, ("loaders",), status="stable")

@@ -32,4 +32,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "the order differs between epochs"
 
 
-RULE = Rule("same-order-every-epoch", check, ("loaders",))
+RULE = Rule("same-order-every-epoch", check, ("loaders",), status="stable")

@@ -31,4 +31,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "schedulers step after optimizers"
 
 
-RULE = Rule("scheduler-before-optimizer", check, ("schedules",))
+RULE = Rule("scheduler-before-optimizer", check, ("schedules",), status="stable")

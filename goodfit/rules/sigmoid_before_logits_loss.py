@@ -42,4 +42,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "logits where they are wanted"
 
 
-RULE = Rule("sigmoid-before-logits-loss", check, ("loss.facts",))
+RULE = Rule("sigmoid-before-logits-loss", check, ("loss.facts",), status="stable")

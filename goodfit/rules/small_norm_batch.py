@@ -38,4 +38,9 @@ def check(log: Log) -> Finding | str:
     return f"{samples} samples a statistic ({numbers:,} numbers at least)"
 
 
-RULE = Rule("small-norm-batch", check, ("statistic.norms", "statistic.samples", "statistic.numbers", "statistic.where"))
+RULE = Rule(
+    "small-norm-batch",
+    check,
+    ("statistic.norms", "statistic.samples", "statistic.numbers", "statistic.where"),
+    status="stable",
+)

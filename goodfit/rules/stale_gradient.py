@@ -34,4 +34,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "every step consumes fresh gradients"
 
 
-RULE = Rule("stale-gradient", check, ("gradient.stale",))
+RULE = Rule("stale-gradient", check, ("gradient.stale",), status="stable")

@@ -42,4 +42,5 @@ RULE = Rule(
     check,
     ("steps",),
     follows=("optimizer-of-another-model", "step-without-gradient", "impossible-targets"),
+    status="stable",
 )

@@ -35,4 +35,10 @@ def check(log: Log) -> list[Finding] | str:
     return found or "steps have gradients"
 
 
-RULE = Rule("step-without-gradient", check, ("steps",), follows=("optimizer-of-another-model", "impossible-targets"))
+RULE = Rule(
+    "step-without-gradient",
+    check,
+    ("steps",),
+    follows=("optimizer-of-another-model", "impossible-targets"),
+    status="stable",
+)

@@ -31,4 +31,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "no input column equals the target"
 
 
-RULE = Rule("target-in-inputs", check, ("targets.facts",))
+RULE = Rule("target-in-inputs", check, ("targets.facts",), status="stable")

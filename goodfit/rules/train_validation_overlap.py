@@ -35,4 +35,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "training and evaluation use different samples"
 
 
-RULE = Rule("train-validation-overlap", check, ("loaders",))
+RULE = Rule("train-validation-overlap", check, ("loaders",), status="stable")

@@ -48,4 +48,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "updates come from forward passes in train mode"
 
 
-RULE = Rule("training-in-eval-mode", check, ("mode.networks",))
+RULE = Rule("training-in-eval-mode", check, ("mode.networks",), status="stable")

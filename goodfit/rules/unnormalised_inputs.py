@@ -35,4 +35,4 @@ def check(log: Log) -> Finding | str:
     return f"inputs have mean {mean:+.2f}, standard deviation {std:.2f}"
 
 
-RULE = Rule("unnormalised-inputs", check, ("inputs.mean", "inputs.std", "inputs.nonfinite"))
+RULE = Rule("unnormalised-inputs", check, ("inputs.mean", "inputs.std", "inputs.nonfinite"), status="stable")

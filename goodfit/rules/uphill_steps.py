@@ -43,4 +43,4 @@ def check(log: Log) -> list[Finding] | str:
     return "steps go against the gradient"
 
 
-RULE = Rule("uphill-steps", check, ("steps", "targets.facts"))
+RULE = Rule("uphill-steps", check, ("steps", "targets.facts"), status="stable")

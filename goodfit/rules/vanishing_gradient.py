@@ -38,4 +38,5 @@ RULE = Rule(
     check,
     ("still.weights",),
     follows=("step-without-effect", "equal-units", "dead-layers", "scheduler-unit"),
+    status="stable",
 )

@@ -32,4 +32,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "workers draw different numbers"
 
 
-RULE = Rule("worker-generators", check, ("loaders",))
+RULE = Rule("worker-generators", check, ("loaders",), status="stable")

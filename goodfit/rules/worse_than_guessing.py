@@ -40,4 +40,5 @@ RULE = Rule(
     check,
     ("targets.facts",),
     follows=("uphill-steps", "non-finite-loss", "stale-gradient", "impossible-targets"),
+    status="stable",
 )

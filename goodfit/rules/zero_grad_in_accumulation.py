@@ -36,4 +36,4 @@ def check(log: Log) -> list[Finding] | str:
     return found or "no gradient of a micro-batch is cleared before it is used"
 
 
-RULE = Rule("zero-grad-in-accumulation", check, ("accumulation",))
+RULE = Rule("zero-grad-in-accumulation", check, ("accumulation",), status="stable")

@@ -204,19 +204,17 @@ def test_another_number_of_threads_is_named(
 def test_a_data_set_that_draws_random_numbers_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = resumed_line(
-        tmp_path / "r", monkeypatch, capsys, change=lambda: None, source=Pictures(noise=True)
-    )  # fmt: skip
+    monkeypatch.setattr(job, "_resumable", lambda folder, plan: True)  # its fingerprint may change with what it draws
+    line = resumed_line(tmp_path / "r", monkeypatch, capsys, change=lambda: None, source=Pictures(noise=True))
     assert line == "resume: not exact, because your own data set draws random numbers: a sample was not the same twice"
 
 
 def test_a_loader_of_ones_own_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = DataLoader(Pictures(), batch_size=24, shuffle=True)
-    monkeypatch.setattr(job, "_resumable", lambda folder, plan: True)  # its fingerprint changes with its order
-    recipe = {k: v for k, v in little.RECIPE.items() if k != "batch_size"}
-    monkeypatch.setattr(little, "RECIPE", recipe)
+    source = (DataLoader(Pictures(), batch_size=24, shuffle=True), DataLoader(Pictures(), batch_size=24))
+    monkeypatch.setattr(job, "_resumable", lambda folder, plan: True)  # its fingerprint may change with its order
+    monkeypatch.setattr(little, "RECIPE", {k: v for k, v in little.RECIPE.items() if k != "batch_size"})
     line = resumed_line(tmp_path / "r", monkeypatch, capsys, change=lambda: None, source=source)
     assert line.startswith("resume: not exact, because the order of your own DataLoader")
 

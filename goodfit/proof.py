@@ -39,7 +39,8 @@ class Fix:
     actions: of a step, from those of the program. given: what the loss gets, from what it got. target: likewise.
     weights: changes copies of network and optimizer before the first step. adopt: parameters of the graph that the
     optimizer does not hold are added to it. raw: the loss gets the network's output itself. training: the mode in which
-    both are judged. name: in words, for the message.
+    both are judged. exact: the rule counts what happens and does not infer it, so that no replay can refute it. name:
+    in words, for the message.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Fix:
     adopt: bool = False
     training: bool | None = None
     sign: float = 1.0
+    exact: bool = True
 
 
 def _cleared(actions: tuple[str, ...]) -> tuple[str, ...]:
@@ -102,11 +104,11 @@ FIXES: dict[str, Fix] = {
     "broadcast-loss": Fix("targets in the shape of the prediction", target=_shaped),
     "training-in-eval-mode": Fix("the network in train mode", weights=_trains, training=True),
     "clip-after-step": Fix("clipping before the step", actions=_clipped),
-    "worse-than-guessing": Fix("a tenth of the learning rate", weights=_slower),
+    "worse-than-guessing": Fix("a tenth of the learning rate", weights=_slower, exact=False),
     "step-without-effect": Fix("float32 weights, or a thousand times the rate", weights=_faster),
-    "uphill-steps": Fix("the sign of the loss turned", sign=-1.0),
+    "uphill-steps": Fix("the sign of the loss turned", sign=-1.0, exact=False),
     "equal-units": Fix("weights drawn anew", weights=_anew),
-    "dead-layers": Fix("weights drawn anew", weights=_anew),
+    "dead-layers": Fix("weights drawn anew", weights=_anew, exact=False),
 }  # fmt: skip
 """By rule."""
 
@@ -145,7 +147,9 @@ class Proof:
 def proved(finding: Finding, kit: Kit | None, why: str) -> Finding:
     """The finding with what a replay showed in its ``proof``.
 
-    A fix that makes things worse takes one step of severity away: error, warning, advice. why: no replay was possible.
+    A fix that makes things worse takes one step of severity away (error, warning, advice) from what a rule inferred. What
+    it counted stays: gradients used twice, say, are a larger step, which may well be faster for some dozens of steps.
+    why: no replay was possible.
     """
     fix = FIXES.get(finding.rule)
     if fix is None:
@@ -160,7 +164,7 @@ def proved(finding: Finding, kit: Kit | None, why: str) -> Finding:
             if not math.isfinite(proof.first) and not math.isfinite(proof.fixed):
                 text = "the weights were lost already when the replay could begin"
             else:
-                if proof.verdict == "harms":
+                if proof.verdict == "harms" and not fix.exact:
                     severity = "warning" if severity == "error" else "advice"
                 return replace(finding, severity=severity, proof=str(proof))
     return replace(finding, proof=f"not proved, because {text}")

@@ -211,7 +211,8 @@ def _recipe(path: Path | None, common: list[str] | None) -> Any:
     """The recipe file with the keys of --with."""
     from goodfit.recipe import Recipe, parse_set
 
-    recipe, changes = Recipe.read(path) if path else Recipe(), {}
+    recipe = Recipe.read(path) if path else Recipe()
+    changes: dict[str, Any] = {}
     for one in common or []:
         changes |= parse_set(one)
     return recipe.patched(changes) if changes else recipe

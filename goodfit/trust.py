@@ -38,11 +38,12 @@ def strange(folder: Path, what: str) -> Iterator[None]:
 
     what: that was being read. Errors of ours come through as they are.
     """
+    failures: tuple[type[BaseException], ...] = (Exception, *_panics())
     try:
         yield
     except GoodfitError:
         raise
-    except (Exception, *_panics()) as error:  # each reader inside raises its own kinds, and none of them matters here
+    except failures as error:  # each reader inside raises its own kinds, and none of them matters here
         told = str(error).strip().splitlines() or [""]
         said = visible(f"{type(error).__name__}: {told[0]}", keep="")[:200]
         raise RunError(f"{folder} is damaged or of another version: its {what} cannot be used ({said})") from error

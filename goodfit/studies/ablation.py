@@ -276,7 +276,8 @@ class _Work:
 
     def _differences(self, one: Comparison) -> np.ndarray[Any, np.dtype[np.float64]]:
         mine, other = self.done[one.arm.name], self.done[one.against_or(self.reference.name)]
-        return np.array([mine[s].value - other[s].value for s in self._shared(one)], dtype=float)  # type: ignore[operator]
+        pairs = [(mine[s].value, other[s].value) for s in self._shared(one)]
+        return np.array([a - b for a, b in pairs if a is not None and b is not None], dtype=np.float64)
 
     @property
     def matters(self) -> float:

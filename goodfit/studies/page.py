@@ -82,7 +82,7 @@ def intervals(made: Ablation) -> str:
             colour = COLOURS.get(one.verdict, MUTED)
             if one.low is not None and one.high is not None:
                 axes.plot([one.low, one.high], [place, place], color=colour, linewidth=3, solid_capstyle="butt")
-            axes.plot(one.difference, place, "o", color=colour, markersize=7)
+            axes.plot([one.difference or 0.0], [place], "o", color=colour, markersize=7)
         axes.set_yticks(range(len(shown)), [_short(one) for one in shown])
         axes.set_ylim(-0.6, max(len(shown) - 0.4, 0.6))
         axes.set_xlim(-1.15 * max(reach, made.matters), 1.15 * max(reach, made.matters))

@@ -168,7 +168,7 @@ def skewness(d: Array) -> float:
     square = float((middle**2).mean())
     if n < 3 or square <= 0:
         return 0.0
-    return float((middle**3).mean()) / square**1.5 * math.sqrt(n * (n - 1)) / (n - 2)
+    return float((middle**3).mean()) / (square * math.sqrt(square)) * math.sqrt(n * (n - 1)) / (n - 2)
 
 
 def corrected(t: float, skew: float, n: int) -> float:

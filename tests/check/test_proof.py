@@ -157,6 +157,13 @@ def test_a_fix_that_harms_takes_a_step_of_severity_away() -> None:
     assert proved(replace(finding, severity="warning"), kit(), "").severity == "advice"
 
 
+def test_what_was_counted_stays_an_error_where_the_larger_step_is_faster() -> None:
+    summed = kit(actions=("forward", "backward", "step"), lr=1e-3)
+    finding = proved(Finding("stale-gradient", "error", "they are not cleared", "train.py:3"), summed, "")
+    assert "does not help here" in finding.proof
+    assert finding.severity == "error"
+
+
 def test_what_raises_on_copies_is_told_and_not_raised() -> None:
     broken = kit()
     broken.options = {"no such": 1}

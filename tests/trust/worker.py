@@ -62,7 +62,7 @@ def alarm(*_: Any) -> None:
 
 
 def main() -> None:
-    root, out = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
+    root, out, wanted = Path(sys.argv[1]).resolve(), Path(sys.argv[2]), sys.argv[3:]
     from tests.trust import cases
     from goodfit import cli
     from goodfit.errors import GoodfitError
@@ -80,7 +80,6 @@ def main() -> None:
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + (4 << 30), held + (4 << 30)))
     told: dict[str, Any] = {}
-    wanted = sys.argv[3:]
     for number, one in enumerate(cases.CASES):
         if wanted and not any(word in one.name for word in wanted):
             continue

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +15,7 @@ import typer
 import typer.core
 
 from goodfit import study_cli
-from goodfit.visible import visible
+from goodfit.visible import message, visible
 
 app = typer.Typer(
     name="goodfit",
@@ -397,6 +399,9 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from goodfit.errors import GoodfitError
 
+    shown = warnings.showwarning
+    if getattr(shown, "__module__", "") == "warnings":  # else somebody is collecting them
+        warnings.showwarning = _warned
     try:
         app(standalone_mode=False)
     except GoodfitError as error:
@@ -415,6 +420,11 @@ def main() -> None:
         # What reads our output has gone (goodfit list | head); Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        _complain("goodfit: a file's name is longer than any can be; check the path")
+        sys.exit(2)
     except Exception as error:
         # The parser's errors come from click, or from the copy of it that newer typers carry within.
         if not hasattr(error, "format_message"):
@@ -422,11 +432,21 @@ def main() -> None:
         bare = type(error).__name__ == "NoArgsIsHelpError"
         _complain(error.format_message() if bare else f"goodfit: {_usage(error)}")
         sys.exit(2)
+    finally:
+        warnings.showwarning = shown
+
+
+def _warned(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+    """Print a warning of ours as a line of ours, and all others as Python does."""
+    if category.__module__.startswith("goodfit."):
+        _complain(f"goodfit: {message}")
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno), file=sys.stderr, end="")
 
 
 def _complain(text: str) -> None:
     """Print to stderr, control characters made visible, wrapped between words where a person reads it; commands, which are indented, stay whole."""
-    text = visible(text)
+    text = message(text)
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns
         lines = [

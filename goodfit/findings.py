@@ -9,6 +9,7 @@ from goodfit import store
 from goodfit.data import read
 from goodfit.errors import RunError
 from goodfit.hindsight import hindsight
+from goodfit.plan import Plan
 from goodfit.program import GRAVITY, Checked
 from goodfit.recipe import DataSettings, Recipe, TaskSettings, make
 from goodfit.trust import check_folder, strange
@@ -42,8 +43,11 @@ def of_course(folder: Path) -> list[Finding]:
     """What the course of a run's metrics shows: overfitting, a loss that still falls, predictions too sure."""
     path = folder / "metrics.jsonl"
     try:
-        planned = float(store.read_json(folder / "plan.json")["choices"]["epochs"]["value"])
-        return hindsight(store.read_lines(path) if path.exists() else [], planned)
+        if not path.exists():
+            return []
+        plan = Plan.from_json(store.read_json(folder / "plan.json"))
+        total, per_epoch = plan.steps(int(plan.data["samples"]["train"]))
+        return hindsight(store.read_lines(path), total / per_epoch)
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder} is damaged or of another version: {error!r}") from error
 

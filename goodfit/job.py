@@ -795,7 +795,10 @@ class Job:
         outputs = self.outputs(state.model, data.valid, views=self.plan["tta"])
         results = assess(data, outputs, data.valid, tune_for=self.plan["task.threshold"])
         results["sample"] = sample_text(state.model, data, streams=self.streams)
-        screen.findings(hindsight(store.parse_lines(recorder.written), float(self.plan["epochs"])))
+        total, per_epoch = self.plan.steps(len(data.train))
+        seen = hindsight(store.parse_lines(recorder.written), total / per_epoch)
+        screen.findings(seen)
+        results["findings"] = [asdict(one) for one in seen]
         screen.heading("Baselines")
         results["baselines"] = baselines(data.train, data.valid, data.task, data.spec, data, probes=self.probes)
         results["part"] = "valid"

@@ -15,9 +15,11 @@ Three shapes of slot::
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -157,6 +159,9 @@ ORDER = [
     "ignore",
 ]
 SCALARS = tuple(f.name for f in fields(RunSettings))
+MOST_PROBLEMS = 100
+"""Problems that are told at once: finding the nearest name for each of many thousands would take minutes."""
+_DEEP = re.compile(r"""(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')\s*+\.\s*+){50}""")
 PHASE_KEYS = tuple(f.name for f in fields(Phase))
 """What a phase has beside its optimizer's name and settings."""
 
@@ -179,7 +184,7 @@ class Recipe:
         tree: dict[str, Any] = {}
         for slot, value in {**(values or {}), **slots}.items():
             tree[slot] = _plain(slot, value)
-        problems = list(_problems(tree))
+        problems = list(islice(_problems(tree), MOST_PROBLEMS))
         if problems:
             raise RecipeError(problems)
         object.__setattr__(self, "values", {k: tree[k] for k in ORDER if k in tree})
@@ -187,10 +192,13 @@ class Recipe:
     @staticmethod
     def parse(text: str, *, name: str = "recipe") -> Recipe:
         """Read TOML text."""
+        deep = f"{name} is nested deeper than any recipe; write [slot] and its settings below"
+        if _DEEP.search(text):  # which takes the parser of Python minutes
+            raise RecipeError([deep])
         try:
             return Recipe(tomllib.loads(text))
         except RecursionError:
-            raise RecipeError([f"{name} is nested deeper than any recipe; write [slot] and its settings below"]) from None
+            raise RecipeError([deep]) from None
         except (ValueError, OverflowError) as error:  # numbers of thousands of digits raise a plain ValueError
             raise RecipeError([f"{name} is not TOML: {error}"]) from None
 

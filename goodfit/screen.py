@@ -16,6 +16,7 @@ from goodfit.program import Checked
 from goodfit.report.next import Suggestion, cost
 from goodfit.report.words import training_words
 from goodfit.types import Batch, Finding, Moment
+from goodfit.visible import flat
 from goodfit.visible import markup as escape
 
 if TYPE_CHECKING:  # a plan brings everything that reads data with it: seconds, which other programs need not wait
@@ -87,9 +88,9 @@ class Screen:
         for one in shown[:most]:
             if self.quiet and one.severity == "advice":
                 continue
-            where = f"{escape(one.where)}: " if one.where else ""
+            where = f"{flat(one.where)}: " if one.where else ""
             fix = f"\n[dim]-> {escape(one.fix)}[/]" if one.fix else ""
-            table.add_row(MARKS[one.severity], f"{where}{escape(one.message)}{fix}")
+            table.add_row(MARKS[one.severity], f"{where}{flat(one.message)}{fix}")
         if table.row_count:
             self.console.print(table)
         if len(shown) > most and not self.quiet:
@@ -98,9 +99,9 @@ class Screen:
     def finding(self, one: Finding) -> None:
         """One finding in full: what, where, the numbers, why it matters, the fix."""
         step = "" if one.step is None else f" [dim](step {one.step})[/]"
-        where = f"{escape(one.where)}: " if one.where else ""
+        where = f"{flat(one.where)}: " if one.where else ""
         mark = f"{MARKS[one.severity]} [bold]{escape(one.rule)}[/]"
-        self.console.print(f"{mark} {where}{escape(one.message)}{step}", soft_wrap=True)
+        self.console.print(f"{mark} {where}{flat(one.message)}{step}", soft_wrap=True)
         numbers = ", ".join(f"{name} {_number(value)}" for name, value in one.evidence.items())
         texts = (("seen", numbers), ("why", one.why), ("fix", one.fix), ("tried", one.proof))
         for label, text in (*texts, *(("also", f) for f in one.folded)):

@@ -6,6 +6,7 @@ name, and a line break inside a name could forge a line of ours.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from rich.markup import escape
@@ -14,6 +15,10 @@ _KEPT = "\n\t"
 _ACTING = ("Cc", "Cs", "Zl", "Zp")
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Marks that turn the direction of writing, or isolate a part of it (Unicode 16, UAX 9)."""
+
+
+LONGEST = 1000
+"""Characters of a message's line that are shown: a cell or a name may hold megabytes."""
 
 
 def visible(text: str, *, keep: str = _KEPT) -> str:
@@ -32,6 +37,23 @@ def visible(text: str, *, keep: str = _KEPT) -> str:
 def markup(text: str) -> str:
     """A text for a rich console: neither its brackets nor its control characters mean anything."""
     return escape(visible(text))
+
+
+def flat(text: str) -> str:
+    """As `markup`, on one line: a line break in a name could forge a line of ours."""
+    return escape(visible(text, keep=""))
+
+
+def message(text: str) -> str:
+    """A message of ours that quotes data: line breaks that are not ours are made visible, and long lines are cut.
+
+    Ours are followed by two spaces: the list of a recipe's problems, a command to type.
+
+    >>> message("class 'a" + chr(10) + "b'")
+    "class 'a\\\\nb'"
+    """
+    lines = [visible(one, keep="\t").replace("\\x0a", "\\n") for one in re.split(r"\n(?=  )", text)]
+    return "\n".join(one if len(one) <= LONGEST else f"{one[:LONGEST - 200]} ... {one[-150:]}" for one in lines)
 
 
 def guarded(cell: object) -> object:

@@ -43,7 +43,7 @@ def render(folder: Path) -> str:
         data=plan["data"],
         choices=_choices(plan["choices"]),
         environment=plan["environment"],
-        findings=_read(folder / "findings.json", []),
+        findings=[*_read(folder / "findings.json", []), *results.get("findings", [])],
         preflight=_read(folder / "preflight.json", []),
         examples=_read(folder / "examples.json", {}),
         augmented=_read(folder / "augmented.json", None),
@@ -63,11 +63,12 @@ def render(folder: Path) -> str:
 def what_next(folder: Path) -> list[Suggestion]:
     """The experiments that a finished run's own numbers speak for, the strongest first."""
     asked = folder / "recipe.toml"
+    results = store.read_json(folder / "results.json")
     return suggestions(
-        store.read_json(folder / "results.json"),
+        results,
         store.read_json(folder / "plan.json"),
         store.read_lines(folder / "metrics.jsonl"),
-        findings=_read(folder / "findings.json", []),
+        findings=[*_read(folder / "findings.json", []), *results.get("findings", [])],
         source=str(_read(folder / "data.json", {}).get("source", "")),
         recipe=str(asked) if asked.exists() and asked.read_text(encoding="utf-8").strip() else "",
     )

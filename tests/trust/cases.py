@@ -39,6 +39,7 @@ class Case(NamedTuple):
 
 CASES: list[Case] = []
 BASE = Path()
+COLUMNS = [f"{part} {side} (cm)" for part in ("sepal", "petal") for side in ("length", "width")]
 ESC = "\x1b[31m\x1b]0;owned\x07"
 RLO = "\u202egnp.exe"
 
@@ -99,10 +100,19 @@ recipe("with an unknown key of dunders", "[model]\n__class__ = 'x'", "__class__"
 recipe("with control characters in a key", f'["{"x".join(["", ""])}\\u001b[31m"]\na = 1', "\\x1b[31m")
 recipe("with markup in a name", "[model]\nname = '[bold red]x[/]'", "unknown model '[bold red]x[/]'")
 recipe("with a hundred wrong keys", "\n".join(f"k{n} = 1" for n in range(100)), "100 problems")
-recipe("with a huge seed", "seed = 99999999999999999999999999", "seed")
+recipe("with fifty thousand wrong keys", "\n".join(f"k{n} = 1" for n in range(50_000)), "100 problems")
+recipe("with a header of a thousand parts", "[" + ".".join(["'a b'"] * 1000) + "]", "nested deeper")
+recipe("with a huge seed", "seed = 99999999999999999999999999", "", 0)
 recipe("with a share above one", "[data]\nvalid = 7.0", "data.valid")
-recipe("with a test part that is a device", "[data]\ntest_source = '/dev/zero'", "device")
 recipe("with a column for a target that is not there", "[data]\ntarget = '../../etc/passwd'", "etc/passwd")
+
+
+def test_part(folder: Path) -> Work:
+    (folder / "t.csv").write_text("x,y\n" + "1,a\n2,b\n" * 30)
+    return ["train", "t.csv", "--dry-run", "--test", "/dev/zero"]
+
+
+case("recipe with a test part that is a device", test_part, 2, "pipe or a device")
 
 
 def recipe_place(name: str, make: Callable[[Path], None], says: str) -> None:
@@ -158,7 +168,7 @@ table("of white space", " \n\n\n ", "nothing but white space")
 table("of zeros", b"\0" * 5000, "no text")
 table("with a header alone", "a,b,c\n", "no rows")
 table("with ragged rows", "a,b\n" + "1,2\n1,2,3\n" * 30, "other numbers of fields")
-table("with an open quotation mark", 'a,b\n1,"2\n' + "1,2\n" * 50, "quotation mark")
+table("with an open quotation mark", 'a,b\n1,"2\n' + "1,2\n" * 50, "only one class")
 table("with a huge field", "x,y\n" + f"{'z' * 3_000_000},a\n" + "q,b\nr,a\n" * 30, "", 0)
 table("with a header of one huge field", "x" * 300_000 + ",y\n" + "1,a\n2,b\n" * 30, "")
 table("with one column", "y\n" + "a\nb\n" * 30, "")
@@ -197,7 +207,7 @@ table(
 )
 table("of unknown ending", b"\x7fELF" + b"\0" * 100, "cannot be read", file="t.bin")
 table("of a pickled frame", __import__("pickle").dumps({"x": 1}), "cannot be read", file="t.pkl")
-table("of text that is one line", "x" * 100_000, "", file="t.txt")
+table("of text that is one line", "x" * 100_000, "", 0, file="t.txt")
 
 
 def columns(folder: Path) -> Work:
@@ -206,7 +216,7 @@ def columns(folder: Path) -> Work:
     return ["check", "t.csv"]
 
 
-case("table of 100,000 columns", columns, 2, "100,000 columns")
+case("table of 100,000 columns", columns, 2, "only one class")
 
 
 def place(name: str, make: Callable[[Path], None], says: str, file: str = "t.csv") -> None:
@@ -221,7 +231,7 @@ place("that is a named pipe", os.mkfifo, "pipe or a device")
 place("that links to a device", lambda p: p.symlink_to("/dev/zero"), "pipe or a device")
 place("that links to itself", lambda p: p.symlink_to(p), "does not exist")
 place("that is a folder", Path.mkdir, "holds neither")
-case("table with a name of zero bytes", lambda folder: ["check", "a\0b.csv"], 2, "a\\x00b.csv")
+case("table with a name of zero bytes", lambda folder: ["check", "a\0b.csv"], 2, "a\\x00b.csv does not exist")
 case("table with a name of five thousand letters", lambda folder: ["check", "a" * 5000], 2, "")
 
 
@@ -445,7 +455,7 @@ def run(name: str, change: Callable[[Path], Any], words: list[str], says: str, c
         shutil.copytree(BASE, stranger)
         shutil.rmtree(stranger / "kept", ignore_errors=True)
         (stranger / "MANIFEST.json").unlink(missing_ok=True)
-        pd.DataFrame(np.ones((2, 4)), columns=list("abcd")).to_csv(folder / "new.csv", index=False)
+        pd.DataFrame(np.ones((2, 4)), columns=COLUMNS).to_csv(folder / "new.csv", index=False)
         change(stranger)
         return [words[0], "run", *words[1:]]
 
@@ -494,7 +504,7 @@ def described(value: Any) -> Callable[[Path], None]:
 
 
 PREDICT, REPORT, CHECK, TEST = ["predict", "new.csv"], ["report"], ["check"], ["test"]
-run("without a change predicts nothing for other columns", lambda f: None, PREDICT, "")
+run("without a change", lambda f: None, PREDICT, "prediction", 0)
 run("with a plan that links outside", replaced("plan.json", lambda p: p.symlink_to("/etc/passwd")), PREDICT, "is a link")
 run("with metrics that link outside", replaced("metrics.jsonl", lambda p: p.symlink_to("/etc/passwd")), REPORT, "is a link")
 run("with a report that links outside", replaced("report.html", lambda p: p.symlink_to("../pwned")), REPORT, "is a link")
@@ -513,8 +523,8 @@ run("with a plan of a huge number", written("plan.json", b'{"choices": ' + b"9" 
 run("with no classes", edited("plan.json", "data", "task", "classes", value=None), PREDICT, "damaged")
 run("with other classes", edited("plan.json", "data", "task", "classes", value=["a"]), PREDICT, "")
 run("with a million classes", edited("plan.json", "data", "task", "classes", value=["x"] * 1_000_000), PREDICT, "")
-run("with a shape of a terabyte", edited("plan.json", "data", "spec", "shape", value=[1 << 40]), PREDICT, "")
-run("with a negative shape", edited("plan.json", "data", "spec", "shape", value=[-4]), PREDICT, "")
+run("with a shape of a terabyte", edited("plan.json", "data", "spec", "shape", value=[1 << 40]), PREDICT, "prediction", 0)
+run("with a negative shape", edited("plan.json", "data", "spec", "shape", value=[-4]), PREDICT, "prediction", 0)
 run("with an unknown encoder", edited("data.json", "encoder", "kind", value="pickle"), PREDICT, "unknown encoder")
 run("with a class for an encoder", edited("data.json", "encoder", "kind", value="os.system"), PREDICT, "unknown encoder")
 run("with an encoder that is a list", edited("data.json", "encoder", value=[]), PREDICT, "damaged")
@@ -531,9 +541,9 @@ run("with a huge header of weights", model_of(model__safetensors=struct.pack("<Q
 run("with a header of 100 MB that is not there", model_of(model__safetensors=struct.pack("<Q", 10**8) + b"{}"), PREDICT, "damaged tensors")
 run("with offsets outside", model_of(model__safetensors=struct.pack("<Q", 64) + json.dumps({"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 1 << 40]}}).encode().ljust(64)), PREDICT, "damaged tensors")
 run("with a pickle for weights", model_of(model__safetensors=__import__("pickle").dumps(Evil(Path("pwned")))), PREDICT, "damaged tensors")
-run("with a manifest that leads outside", lambda f: (f / "model" / "MANIFEST.json").write_text('{"../../../etc/passwd": {"size": 1, "sha256": ""}}'), PREDICT, "is no file of this folder")
-run("with a manifest of zero bytes in names", lambda f: (f / "model" / "MANIFEST.json").write_text('{"a\\u0000b": {"size": 1, "sha256": ""}}'), PREDICT, "")
-run("with a manifest that is a number", lambda f: (f / "model" / "MANIFEST.json").write_text("7"), PREDICT, "no table of files")
+run("with a manifest that leads outside", lambda f: (f / "model" / "MANIFEST.json").write_text('{"../../../etc/passwd": {"size": 1, "sha256": ""}}'), PREDICT, "is no file of this folder", 0)
+run("with a manifest of zero bytes in names", lambda f: (f / "model" / "MANIFEST.json").write_text('{"a\\u0000b": {"size": 1, "sha256": ""}}'), PREDICT, "copy was used", 0)
+run("with a manifest that is a number", lambda f: (f / "model" / "MANIFEST.json").write_text("7"), PREDICT, "no table of files", 0)
 run("with results that are a list", written("results.json", b"[1]"), REPORT, "cannot be used")
 run("with results without metrics", written("results.json", b"{}"), REPORT, "cannot be used")
 run("with an infinite metric", lambda f: (f / "results.json").write_text((f / "results.json").read_text().replace('"samples":', '"extra": 1e999, "samples":', 1)), REPORT, "report.html", 0)

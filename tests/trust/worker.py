@@ -34,7 +34,7 @@ class Watch:
             return
         if event in PROGRAMS and not (self.children and self.is_reader(event, arguments)):
             self.seen.append(f"{event} {arguments!r}"[:300])
-        elif event in NETWORK or event in ("pickle.find_class", "marshal.loads", "code.__new__"):
+        elif event in NETWORK or event in ("pickle.find_class"):
             self.seen.append(f"{event} {arguments!r}"[:300])
         elif event == "open" and isinstance(arguments[0], str | bytes) and isinstance(arguments[2], int):
             if arguments[2] & WRITING and not self.inside(arguments[0]):
@@ -123,8 +123,8 @@ def main() -> None:
         marks = [str(p) for p in (folder / "pwned", folder.parent / "pwned", folder / "run" / "pwned") if p.exists()]
         told[one.name] = {
             "code": code,
-            "out": out_text.getvalue()[-4000:],
-            "err": err_text.getvalue()[-4000:],
+            "out": out_text.getvalue()[:20000],
+            "err": err_text.getvalue()[:20000],
             "seen": watch.seen + [f"import {name}" for name in strange] + [f"made {mark}" for mark in marks],
             "seconds": round(time.monotonic() - began, 2),
             "page": (folder / "page.html").read_text() if (folder / "page.html").exists() else "",

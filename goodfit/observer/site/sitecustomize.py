@@ -60,7 +60,7 @@ def watch_first(module: Any) -> None:
                 os.mkdir(os.path.join(asked["folder"], str(os.getpid())))
                 sys.path.append(asked["package"])
                 try:
-                    begin = importlib.import_module("goodfit.children").begin
+                    begin = importlib.import_module(asked.get("begin", "goodfit.children")).begin
                 finally:
                     sys.path.remove(asked["package"])
                 begin()

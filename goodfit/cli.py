@@ -318,6 +318,55 @@ def check(
     sys.exit(checked.code if checked.ended != "stopped" else 0)
 
 
+@app.command("check-resume", cls=_Check, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def check_resume(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SCRIPT [ARGUMENTS]...", help="A Python program that trains, and its own arguments."),
+    ] = None,
+    module: Annotated[
+        str | None, typer.Option("--module", metavar="NAME", help="Run a module, as python -m does; also -m NAME.")
+    ] = None,
+    command_resume: Annotated[
+        str | None, typer.Option(help="The command that goes on, where it is another: 'train.py --resume last.pt'.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=2, help="Look at so many optimizer updates only.")] = None,
+    share: Annotated[
+        list[Path] | None, typer.Option(help="Data in the folder that is only read: linked, not copied; repeatable.")
+    ] = None,
+    without: Annotated[
+        list[Path] | None, typer.Option(help="What of the folder is not copied, such as old checkpoints; repeatable.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+) -> None:
+    """Kill a training program, start it again, and say whether it goes on exactly, or what was not restored.
+
+    Each trial runs in a copy of the working folder; {trial} in an argument is a folder of the trial's own.
+    Exit code 0: exact; 1: not; 2: it could not be tested.
+    """
+    from goodfit.errors import GoodfitError
+    from goodfit.resumption.verdict import check_resume as test
+    from goodfit.screen import Screen
+
+    if not words and not module:
+        raise GoodfitError("say which program to test; see goodfit check-resume --help")
+    command = ["-m", module, *(words or [])] if module else list(words or [])
+    if not module and not Path(command[0]).is_file():
+        raise GoodfitError(f"{command[0]} does not exist; give the Python file that trains, or -m and a module's name")
+    screen = Screen()
+    result = test(
+        command, again=command_resume, steps=steps, shared=share or (), without=without or (),
+        say=(lambda _: None) if as_json else lambda text: screen.line(f"  {text}"),
+    )  # fmt: skip
+    if as_json:
+        print(result.to_json())
+    else:
+        if result.said:
+            _complain(result.said)
+        print(visible(f"resume: {result.text}"))
+    sys.exit(0 if result.outcome == "exact" else 1)
+
+
 def _is_program(path: Path) -> bool:
     """Whether this is for Python to run: a .py file, one whose first line names Python, a folder with __main__.py."""
     if path.suffix in (".py", ".pyw") or (path / "__main__.py").is_file():

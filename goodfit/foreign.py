@@ -26,7 +26,17 @@ SECONDS = 120
 PICKLE = 1 << 26
 """Bytes of the pickle itself at most: it holds names and shapes, no numbers."""
 _INSIDE = ("state_dict", "model_state_dict", "model", "module")
-_FORBIDDEN = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.spawn", "socket.", "pty.", "shutil.")
+_FORBIDDEN = (
+    "subprocess.",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "os.spawn",
+    "socket.",
+    "pty.",
+    "shutil.",
+)
 
 
 def as_safetensors(path: Path, out: Path, *, seconds: int = SECONDS) -> None:
@@ -43,7 +53,9 @@ def as_safetensors(path: Path, out: Path, *, seconds: int = SECONDS) -> None:
     quiet = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(command, capture_output=True, timeout=seconds, env={**os.environ, **quiet}, check=False)
-        told = json.loads(done.stdout.splitlines()[-1])["refused"] if done.stdout else f"its reader ended ({_end(done)})"
+        told = (
+            json.loads(done.stdout.splitlines()[-1])["refused"] if done.stdout else f"its reader ended ({_end(done)})"
+        )
     except subprocess.TimeoutExpired:
         told = f"reading it took more than {seconds} s"
     except (ValueError, KeyError, TypeError):

@@ -161,7 +161,7 @@ ORDER = [
 SCALARS = tuple(f.name for f in fields(RunSettings))
 MOST_PROBLEMS = 100
 """Problems that are told at once: finding the nearest name for each of many thousands would take minutes."""
-_DEEP = re.compile(r"""(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')\s*+\.\s*+){50}""")
+_DEEP = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')\s*+\.\s*+){50}""")
 PHASE_KEYS = tuple(f.name for f in fields(Phase))
 """What a phase has beside its optimizer's name and settings."""
 

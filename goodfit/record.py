@@ -211,6 +211,16 @@ class Saver:
                 store.write_file(self.recorder.path, b"")
             return [*notes, "no checkpoint was written yet: it begins anew", *self._exactly(0, [])]
         step, files = found
+        try:
+            why = self._load(state, step, files)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:  # whole, but not as this version writes them
+            raise RunError(
+                f"{self.folder / f'{step:06d}'} was written by another version ({error!r}); choose another --out"
+            ) from error
+        return [*notes, *self._exactly(step, [*why, *loose])]
+
+    def _load(self, state: State, step: int, files: Mapping[str, bytes]) -> list[str]:
+        """Put a checkpoint's files into the state; returns what has changed around it since."""
         values = store.read_json_bytes(files["state.json"])
         state.model.load_state_dict(store.unpack_tensors(files["model.safetensors"]))
         tree = store.unpack_tree(store.unpack_tensors(files["optimizer.safetensors"]), values["optimizer"])
@@ -250,8 +260,7 @@ class Saver:
                 held[name].copy_(tensor)
         self._holds = step, len(state.history)
         self.resumes = list(values["resumes"])
-        why = changed(values["circumstances"], circumstances(state.device, self.world.size))
-        return [*notes, *self._exactly(step, [*why, *loose])]
+        return changed(values["circumstances"], circumstances(state.device, self.world.size))
 
     def _found(self) -> tuple[tuple[int, dict[str, bytes]] | None, list[str]]:
         """The newest whole checkpoint. Rank 0 chooses and sets damaged ones aside; the others read what it chose."""

@@ -384,7 +384,11 @@ def probe(folder: Path, *, keep: bool = True) -> None:
     """
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     test = folder / f".probe{_STAGING}{os.getpid()}"
-    write_file(test, b"probe")
+    try:
+        write_file(test, b"probe")
+    except RunError as error:
+        assert isinstance(error.__cause__, OSError)
+        raise _refused(folder, error.__cause__) from error
     with contextlib.suppress(OSError):
         disk.remove(test)
         for one in made if not keep else ():

@@ -53,7 +53,7 @@ def message(text: str) -> str:
     "class 'a\\\\nb'"
     """
     lines = [visible(one, keep="\t").replace("\\x0a", "\\n") for one in re.split(r"\n(?=  )", text)]
-    return "\n".join(one if len(one) <= LONGEST else f"{one[:LONGEST - 200]} ... {one[-150:]}" for one in lines)
+    return "\n".join(one if len(one) <= LONGEST else f"{one[: LONGEST - 200]} ... {one[-150:]}" for one in lines)
 
 
 def guarded(cell: object) -> object:
@@ -68,8 +68,8 @@ def guarded(cell: object) -> object:
     if not isinstance(cell, str):
         return cell
     plain = cell.lstrip()
-    begins = plain[:1] in tuple("=+-@|%＝＋－＠") and plain != ""
-    return "'" + cell if begins or cell[:1] in ("\t", "\r", "\n", "'") else cell
+    begins = plain[:1] in tuple("=+-@＝＋－＠")
+    return "'" + cell if begins or cell[:1] in ("\t", "\r", "\n") else cell
 
 
 def _acts(one: str) -> bool:

@@ -83,7 +83,7 @@ def decode(raw: bytes, name: str) -> tuple[str, list[Finding]]:
                     ) from None
                 raw = raw[3:]
     if b"\0" in raw[:_HEAD]:
-        shares = [raw[start:_HEAD:2].count(b"\0") / len(raw[start:_HEAD:2]) for start in (0, 1)]
+        shares = [raw[start:_HEAD:2].count(b"\0") / max(len(raw[start:_HEAD:2]), 1) for start in (0, 1)]
         if max(shares) > 0.6 and min(shares) < 0.2:
             with contextlib.suppress(UnicodeDecodeError):
                 return raw.decode("utf-16-le" if shares[1] > shares[0] else "utf-16-be"), []

@@ -74,7 +74,8 @@ def stratified(classes: NDArray[Any], valid: float, *, test: float, seed: int, n
             "both train and test; add samples, merge the class with another, or remove it"
         )
     wanted = _sizes(count, valid, test)
-    taken = _apportion(sizes, wanted.test / count, total=wanted.test, room=sizes - 1, least=sizes >= 2)
+    kept = 1 + ((sizes >= 3) & (wanted.valid > 0))  # for train, and for valid where that has a right to one
+    taken = _apportion(sizes, wanted.test / count, total=wanted.test, room=sizes - kept, least=sizes >= 2)
     chosen = _apportion(sizes, wanted.valid / count, total=wanted.valid, room=sizes - 1 - taken, least=sizes >= 3)
     by_class = np.lexsort((_draws(count, seed), classes))
     rank = np.empty(count, np.int64)

@@ -187,7 +187,9 @@ class Trace(Listener):
 
     @override
     def saved(self, what: Any) -> None:
-        known = {"": what} if not isinstance(what, Mapping) or all(isinstance(v, Tensor) for v in what.values()) else what
+        known = (
+            {"": what} if not isinstance(what, Mapping) or all(isinstance(v, Tensor) for v in what.values()) else what
+        )
         self.write("saved", what={str(key): digest(value) for key, value in known.items()})
 
     def opened(self, path: str) -> None:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,17 @@ from goodfit.resumption.trace import LINES, VARIABLE
 SITE = Path(__file__).parents[1] / "observer" / "site"
 LARGEST = 200 * 2**20
 """Bytes of a program's folder beyond which it is not copied: data sets are shared, not copied."""
-LEFT_OUT = (".git", ".hg", ".venv", "venv", "node_modules", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache")
+LEFT_OUT = (
+    ".git",
+    ".hg",
+    ".venv",
+    "venv",
+    "node_modules",
+    "__pycache__",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".pytest_cache",
+)
 PLACE = "{trial}"
 """In a program's arguments: the folder of the trial, for programs that write to a place of their own."""
 
@@ -52,13 +62,14 @@ class Ran:
 class Trial:
     """One copy of a program's folder, in which its command is started as often as needed."""
 
-    def __init__(self, origin: Path, shared: Sequence[Path], place: Path) -> None:
+    def __init__(self, origin: Path, place: Path, *, shared: Sequence[Path], without: Sequence[Path]) -> None:
         self.place, self.work, self.count = place, place / "work", 0
         links = [one.resolve() for one in shared]
+        aside = [*links, *(one.resolve() for one in without)]
 
         def left_out(folder: str, names: list[str]) -> set[str]:
             inside = Path(folder).resolve()
-            return {name for name in names if name in LEFT_OUT or inside / name in links}
+            return {name for name in names if name in LEFT_OUT or inside / name in aside}
 
         shutil.copytree(origin, self.work, ignore=left_out, symlinks=True)
         for one in links:
@@ -113,12 +124,13 @@ def _read(traces: Path, code: int, said: str) -> Ran:
 
 
 @contextlib.contextmanager
-def copies(origin: Path, shared: Sequence[Path]) -> Iterator[Any]:
+def copies(origin: Path, *, shared: Sequence[Path] = (), without: Sequence[Path] = ()) -> Iterator[Callable[[], Trial]]:
     """Inside, the function that is given makes a fresh trial; at the end all of them are removed.
 
+    shared: what is in the folder and only read: it is linked, not copied. without: what is left out.
     Raises GoodfitError where the folder is too large to be copied.
     """
-    size = _size(origin, [one.resolve() for one in shared])
+    size = _size(origin, [one.resolve() for one in (*shared, *without)])
     if size > LARGEST:
         raise GoodfitError(
             f"{origin} holds more than {LARGEST >> 20} MiB, and each trial runs in a copy of it; "
@@ -130,7 +142,7 @@ def copies(origin: Path, shared: Sequence[Path]) -> Iterator[Any]:
     def fresh() -> Trial:
         folder = place / str(len(made))
         folder.mkdir()
-        made.append(Trial(origin, shared, folder))
+        made.append(Trial(origin, folder, shared=shared, without=without))
         return made[-1]
 
     try:

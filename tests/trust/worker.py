@@ -14,7 +14,16 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "os.spawn", "pty.spawn")
+PROGRAMS = (
+    "subprocess.Popen",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "os.forkpty",
+    "os.spawn",
+    "pty.spawn",
+)
 NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.bind", "socket.sendto", "urllib.Request")
 CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.truncate")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -32,9 +41,7 @@ class Watch:
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.on:
             return
-        if event in PROGRAMS and not (self.children and self.is_reader(event, arguments)):
-            self.seen.append(f"{event} {arguments!r}"[:300])
-        elif event in NETWORK or event in ("pickle.find_class"):
+        if (event in PROGRAMS and not (self.children and self.is_reader(event, arguments))) or event in NETWORK or event in ("pickle.find_class"):
             self.seen.append(f"{event} {arguments!r}"[:300])
         elif event == "open" and isinstance(arguments[0], str | bytes) and isinstance(arguments[2], int):
             if arguments[2] & WRITING and not self.inside(arguments[0]):
@@ -50,7 +57,11 @@ class Watch:
 
     def inside(self, path: str | bytes) -> bool:
         full = os.path.realpath(os.fsdecode(path))
-        return full.startswith((self.root + os.sep, "/dev/null", "/dev/tty")) or full == self.root or "/__pycache__/" in full
+        return (
+            full.startswith((self.root + os.sep, "/dev/null", "/dev/tty"))
+            or full == self.root
+            or "/__pycache__/" in full
+        )
 
 
 class TookTooLong(BaseException):
@@ -63,9 +74,9 @@ def alarm(*_: Any) -> None:
 
 def main() -> None:
     root, out, wanted = Path(sys.argv[1]).resolve(), Path(sys.argv[2]), sys.argv[3:]
-    from tests.trust import cases
     from goodfit import cli
     from goodfit.errors import GoodfitError
+    from tests.trust import cases
 
     base = root / "base"
     os.chdir(root)

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test format bench bench-check torture clean
+.PHONY: demo test format bench bench-check torture properties fuzz soak clean
 
 demo: .venv/installed
 	$(BIN)/goodfit train digits
@@ -25,6 +25,21 @@ bench-check: .venv/installed
 
 torture: .venv/tested
 	$(BIN)/python -m bench.torture
+
+properties: .venv/tested
+	GOODFIT_EXAMPLES=50000 $(BIN)/python -m pytest --timeout 0 tests/trust/test_properties.py
+
+fuzz: .venv/tested
+	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	mkdir -p build/fuzz
+	for one in recipe table run name; do \
+		mkdir -p build/fuzz/$$one && $(BIN)/python -m bench.fuzz $$one build/fuzz/$$one tests/trust/corpus/$$one \
+			-max_total_time=$(or $(SECONDS),3600) -timeout=5 -rss_limit_mb=2048 -artifact_prefix=build/fuzz/$$one- || exit 1; \
+	done
+
+soak: .venv/installed
+	$(BIN)/python -m bench.soak fits 1000
+	$(BIN)/python -m bench.soak steps 100000
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

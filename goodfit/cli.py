@@ -494,7 +494,7 @@ def _warned(message: Warning | str, category: type[Warning], filename: str, line
 
 
 def _complain(text: str) -> None:
-    """Print to stderr, control characters made visible, wrapped between words where a person reads it; commands, which are indented, stay whole."""
+    """Print to stderr, safe to show, wrapped between words where a person reads it; commands, indented, stay whole."""
     text = message(text)
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns

@@ -26,7 +26,9 @@ Ctrl-C and SIGTERM: whichever process hears of it, all stop after the same step,
 on. torchrun grants 30 seconds for that, and ends with lines of its own. With another number of processes it goes on as
 well, though not exactly.
 Failures: a loss that is not finite in one process is skipped or stops the run in all. A process that fails ends all of
-them, with its rank and step; the same command goes on from the last checkpoint.
+them, with its rank and step; the same command goes on from the last checkpoint. One that hangs in a step (on CPU) is
+waited for 15 seconds, or 20 times the longest wait before; then it is named and killed. A hang outside of steps is not
+noticed.
 Devices: gloo connects CPU processes, NCCL those with one GPU each (``--device cuda``, no number). Tested with gloo on
 CPU; the way over NCCL is the same code, and has not been tried on several GPUs.
 Hurts: small models, whose exchange takes longer than their step. A DataLoader of your own is refused: its order cannot
@@ -40,10 +42,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -60,6 +63,10 @@ PATIENCE = timedelta(days=1)
 """How long the others wait for what rank 0 does alone: baselines of large data take their time."""
 LAST_WORDS = 3.0
 """Seconds in which a failed process's own message is waited for."""
+STALL = 15.0
+"""Seconds without an answer in a training step after which a process counts as hung, or 20 times the longest wait so
+far where that is more. The first exchange, before which models are compiled, and one while rank 0 saves have no such
+limit."""
 
 
 class Elsewhere(GoodfitError):
@@ -85,8 +92,11 @@ class World:
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size, self.where = rank, size, "before the first step"
+        self._longest, self._stalled = -1.0, 0.0  # seconds waited in an exchange; no exchange yet
         # Waiting for rank 0 may take long; a step of training may not.
         self._waiting: Any = dist.new_group(backend="gloo", timeout=PATIENCE) if size > 1 else None
+        if size > 1:
+            _store().set(f"goodfit/process/{rank}", json.dumps([socket.gethostname(), os.getpid()]))
 
     def on_first(self, work: Callable[[], T]) -> T:
         """What ``work``, done by rank 0 alone, returns (plain JSON values). Where it fails, all end; rank 0 tells."""
@@ -166,8 +176,38 @@ class World:
 
     def sum_(self, values: Tensor) -> None:
         """Sum a tensor over all processes, in place."""
-        if self.size > 1:
+        if self.size > 1 and values.is_cuda:
             self._exchange(lambda: dist.all_reduce(values))
+        elif self.size > 1:
+            self._exchange(lambda: self._wait_for(dist.all_reduce(values, async_op=True)))
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """A stretch of work of rank 0 alone, within a training step, for which the others wait as long as it takes."""
+        if self.size > 1:
+            _store().set("goodfit/busy", "1")
+        try:
+            yield
+        finally:
+            if self.size > 1:
+                _store().delete_key("goodfit/busy")
+
+    def _wait_for(self, work: Any) -> None:
+        """Wait for an exchange, though not for ever for a process that hangs."""
+        began = time.monotonic()
+        patience = PATIENCE.total_seconds() if self._longest < 0 else max(STALL, 20 * self._longest)
+        try:
+            work.wait(timedelta(seconds=patience))
+        except RuntimeError:
+            waited = time.monotonic() - began
+            if waited < patience:
+                raise
+            if _store().check(["goodfit/busy"]):
+                return self._wait_for(work)
+            self._stalled = waited
+            raise
+        self._longest = max(self._longest, time.monotonic() - began)
+        return None
 
     def device(self, wanted: str | torch.device) -> str | torch.device:
         """The device of this process: of several GPUs the one with its own number; any other as it is asked for."""
@@ -209,11 +249,24 @@ class World:
         if told is not None:
             rank, where, why = told
             message = f"rank {rank} failed {where}: {why}{tail}"
-            return Elsewhere(message, 1) if self.rank or rank == 0 else GoodfitError(message)
+            teller = self.rank == min(r for r in range(self.size) if r != rank)
+            return GoodfitError(message) if teller else Elsewhere(message, 1)
         gone = ", ".join(str(r) for r in range(self.size) if r not in alive)
         who = f"rank {gone}" if gone else "another process"
         message = f"{who} ended without a word {self.where} (killed, or out of memory?){tail}"
+        if self._stalled and gone:
+            message = f"{who} has not answered for {self._stalled:.0f} s {self.where} (it hangs){tail}"
+            self._end(r for r in range(self.size) if r not in alive)
         return GoodfitError(message) if self.rank == min(alive) else Elsewhere(message, 1)
+
+    def _end(self, ranks: Iterable[int]) -> None:
+        """Kill processes of this host that hang: asked to stop, they would not, and torchrun waits 30 seconds more."""
+        with suppress(RuntimeError):  # the store is gone, and with it what is known of them
+            for rank in ranks:
+                host, pid = json.loads(_store().get(f"goodfit/process/{rank}"))
+                if host == socket.gethostname():
+                    with suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, signal.SIGKILL)
 
     def _say(self, said: bytes) -> bytes:
         size = torch.tensor(len(said))
@@ -247,6 +300,7 @@ class Shares:
     usual: about what a batch weighs, the same number everywhere; losses are divided by it until the true weight of all
         shares is known, which travels with the gradients.
     signals: what this process was asked; ``requested`` after a step: what any process was asked, 0 for nothing.
+    culprit: after a step: the rank whose loss is not finite, where it is one.
     """
 
     world: World
@@ -255,6 +309,7 @@ class Shares:
     signals: Asked
     requested: int = 0
     samples: int = 0
+    culprit: int | None = None
 
     def positions(self, order: Sequence[Tensor]) -> Sequence[Tensor]:
         """What this process reads of each batch."""
@@ -280,7 +335,8 @@ class Shares:
         def reduce(value: Tensor) -> Tensor:
             fresh = [pair for pair in beside if not any(pair is one for one in seen)]
             second = [sum(one for one, _ in fresh), sum(some for _, some in fresh)]
-            known = [value, weight, *second, len(batch.index), self.signals.requested]
+            bad = 1 - value.detach().isfinite().float()
+            known = [value, weight, *second, len(batch.index), self.signals.requested, bad, bad * self.world.rank]
             mean, first, other = self._reduce(parameters, known)
             seen.extend([(first, other)] if fresh else [])
             beside[:] = seen
@@ -292,8 +348,8 @@ class Shares:
     def _reduce(self, parameters: Sequence[Tensor], known: Sequence[Tensor | float]) -> tuple[Tensor, Tensor, Tensor]:
         """One exchange: the gradients, and behind them what else the processes must know of each other.
 
-        known: loss, weight, the second loss's sum and weight, number of samples, signal. Returns the loss and the
-        second loss's sums of all.
+        known: loss, weight, the second loss's sum and weight, number of samples, signal, whether the loss is not
+        finite, that times the rank. Returns the loss and the second loss's sums of all.
         """
         kind = torch.float64 if any(p.dtype == torch.float64 for p in parameters) else torch.float32
         device = parameters[0].device
@@ -305,8 +361,9 @@ class Shares:
         self.world.sum_(flat)
         # The step's one look at the device: that the loss is finite must be known anyway.
         summed = flat[-len(rest) :].clone()
-        _, total, _, _, samples, requested, *there = summed.tolist()
+        _, total, _, _, samples, requested, bad, whose, *there = summed.tolist()
         self.requested, self.samples = int(requested), int(samples)
+        self.culprit = int(whose) if bad == 1 else None
         flat *= self.usual / total if total else torch.nan
         parts = torch.split(flat[: -len(rest)], [g.numel() for g in grads])
         torch._foreach_copy_(grads, [values.view(g.shape) for values, g in zip(parts, grads, strict=True)])

@@ -14,10 +14,15 @@ import re
 import resource
 import subprocess
 import sys
+import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import safetensors.torch
+import torch
 
 from goodfit.errors import ModelError
 from goodfit.visible import visible
@@ -65,8 +70,20 @@ def as_safetensors(path: Path, out: Path, *, seconds: int = SECONDS) -> None:
         raise ModelError(f"{name} is not read: {visible(str(told), keep='')[:300]}; ask for the weights as safetensors")
 
 
+@contextmanager
+def safe_copy(pickled: Path, config: Path) -> Iterator[Path]:
+    """A folder, for as long as it is wanted, with the tensors of a pickle as safetensors, and the model's config.json.
+
+    Raises ModelError where the pickle is refused.
+    """
+    with tempfile.TemporaryDirectory(prefix="goodfit-") as folder:
+        as_safetensors(pickled, Path(folder) / "model.safetensors")
+        (Path(folder) / "config.json").write_bytes(config.read_bytes())
+        yield Path(folder)
+
+
 def declared_problem(path: Path) -> str:
-    """What speaks against a ``.pt`` file before any of it is read, from its zip's own list; an empty text if nothing."""
+    """What speaks against a ``.pt`` file before any of it is read, from its zip's own list; else an empty text."""
     try:
         if not path.is_file():
             return "it is no file"
@@ -95,9 +112,6 @@ def _end(done: subprocess.CompletedProcess[bytes]) -> str:
 
 def _read(path: Path, out: Path, seconds: int) -> str:
     """In the child: read, write, and say what was refused; an empty text if nothing."""
-    import safetensors.torch
-    import torch
-
     version = tuple(int(one) for one in re.findall(r"\d+", torch.__version__)[:2])
     if version < (2, 10):
         return f"PyTorch {torch.__version__} reads such files unsafely; install 2.10 or newer"

@@ -507,8 +507,10 @@ def _refuse(state: State, slots: Slots, loss: Tensor, moment: Moment, *, what: s
     state.skipped += 1
     state.refused = [*state.refused, moment.step][:100]
     if slots.nonfinite == "stop":
+        whose = None if state.shares is None else state.shares.culprit
         raise NonFinite(
-            f"the {what} became {float(loss)} at step {moment.step} (epoch {moment.epoch}); the weights before it "
+            f"the {what} became {float(loss)} at step {moment.step}{'' if whose is None else f' in rank {whose}'} "
+            f"(epoch {moment.epoch}); the weights before it "
             f"are kept. Look at its batch with goodfit batch RUN {moment.step}. "
             f"Try --set optimizer.lr={float(state.optimizer.param_groups[0]['base_lr']) / 3:.2g}, "
             "or --set nonfinite=skip to leave such batches out"

@@ -187,7 +187,8 @@ class Saver:
         )
         files["metrics.jsonl"] = self.recorder.written
         try:
-            store.write_folder(self.folder / f"{state.step:06d}", files)
+            with self.world.busy():
+                store.write_folder(self.folder / f"{state.step:06d}", files)
         except RunError as error:
             # What was saved before is still there, and the next try may find room.
             self.say(f"  checkpoint {state.step} was not saved: {error}")

@@ -110,7 +110,8 @@ class Run:
     def results(self) -> dict[str, Any]:
         """What evaluation said; empty before the run is finished."""
         path = self.folder / "results.json"
-        return dict(store.read_json(path)) if path.exists() else {}
+        with strange(self.folder, "results"):
+            return dict(store.read_json(path)) if path.exists() else {}
 
     @property
     def source(self) -> str:
@@ -299,7 +300,8 @@ class Run:
     def openings(self) -> int:
         """How often the test part was opened."""
         path = self.folder / "test.json"
-        return int(store.read_sealed(path).get("openings", 0)) if path.exists() else 0
+        with strange(self.folder, "test part"):
+            return int(store.read_sealed(path).get("openings", 0)) if path.exists() else 0
 
     def read_again(self, source: Any = None) -> Data:
         """The data this run was trained on, read and split as it was. Raises RunError where it has changed."""

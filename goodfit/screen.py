@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import markup
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
@@ -16,13 +17,22 @@ from goodfit.program import Checked
 from goodfit.report.next import Suggestion, cost
 from goodfit.report.words import training_words
 from goodfit.types import Batch, Finding, Moment
-from goodfit.visible import flat
-from goodfit.visible import markup as escape
+from goodfit.visible import visible
 
 if TYPE_CHECKING:  # a plan brings everything that reads data with it: seconds, which other programs need not wait
     from goodfit.plan import Plan
 
 MARKS = {"error": "[bold red]error[/]", "warning": "[yellow]warning[/]", "advice": "[cyan]advice[/]"}
+
+
+def escape(text: str) -> str:
+    """A text as it may be printed: neither its brackets nor its control characters mean anything."""
+    return markup.escape(visible(text))
+
+
+def flat(text: str) -> str:
+    """The same on one line: a line break in a name could forge a line of ours."""
+    return markup.escape(visible(text, keep=""))
 
 
 class Screen:

@@ -113,10 +113,11 @@ def _write(
     store.write_folder(folder / "model", files)
     tuned = best.plan.choices.get("task.threshold")
     results = assess(data, outputs, data.valid, **({} if tuned is None else {"tune_for": tuned.value}))
-    kept = {k: v for k, v in best.results.items() if k in ("baselines", "part", "skipped")}
+    kept = {k: v for k, v in best.results.items() if k in ("baselines", "skipped")}
     taken = [run for run in runs if str(run.folder) in told["taken"]]
     results |= {
         **kept,
+        "part": "valid",
         "ended": f"a soup of {len(told['taken'])} of {len(runs)} runs",
         "steps": sum(int(run.results["steps"]) for run in taken),
         "seconds": sum(float(run.results["seconds"]) for run in taken),

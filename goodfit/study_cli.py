@@ -25,6 +25,10 @@ Horizon = Annotated[int | None, typer.Option(help="Of a series: how many rows ah
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the fastest there is unless said.")]
 Budget = Annotated[str | None, typer.Option(metavar="30m", help="Stop before this much time is spent: 90s, 30m, 2h.")]
 Metric = Annotated[str | None, typer.Option(help="Judge by this metric; the task's own unless said.")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Processes that make runs at once; by cores and runs, 4 at most, unless said.")
+]
+Retry = Annotated[bool, typer.Option("--retry-failed", help="Make runs again that failed before.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Warnings and the result only.")]
 
 
@@ -61,6 +65,8 @@ def ablate(
     horizon: Horizon = None,
     out: Out = None,
     device: Device = None,
+    jobs: Jobs = None,
+    retry_failed: Retry = False,
     quiet: Quiet = False,
 ) -> None:
     """Does it help on SOURCE? Train pairs of runs that differ in one thing, and say what they allow to say.
@@ -81,7 +87,7 @@ def ablate(
         source, toggle=_list(toggle), values=sets or (), remove_one=remove_one, ladder=ladder, seeds=seeds,
         budget=budget, tune_each=tune_each, method=method, metric=metric, matters=matters,
         recipe=_recipe(recipe, common), target=target, time=time, horizon=horizon, out=out, device=device,
-        screen=screen,
+        jobs=jobs, retry_failed=retry_failed, screen=screen,
     )  # fmt: skip
     show(screen, made)
 
@@ -132,6 +138,8 @@ def curve(
     horizon: Horizon = None,
     out: Out = None,
     device: Device = None,
+    jobs: Jobs = None,
+    retry_failed: Retry = False,
 ) -> None:
     """More data or a better model? Train on shares of the data, fit the curve, split the error in bias and variance."""
     from goodfit.errors import GoodfitError
@@ -146,7 +154,7 @@ def curve(
     screen = Screen()
     found = learning_curve(
         source, _recipe(recipe, common), shares=parts, seeds=seeds, resamples=resamples, target=target, time=time,
-        horizon=horizon, out=out, device=device, screen=screen,
+        horizon=horizon, out=out, device=device, at_once=jobs, retry_failed=retry_failed, screen=screen,
     )  # fmt: skip
     tail = _words(source, recipe, common, target, time, horizon, "--with")
     show(found, screen, tail=tail, width=_width())

@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from rich.markup import escape
-
 _KEPT = "\n\t"
 _ACTING = ("Cc", "Cs", "Zl", "Zp")
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -32,16 +30,6 @@ def visible(text: str, *, keep: str = _KEPT) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(_code(one) if one not in keep and _acts(one) else one for one in text)
-
-
-def markup(text: str) -> str:
-    """A text for a rich console: neither its brackets nor its control characters mean anything."""
-    return escape(visible(text))
-
-
-def flat(text: str) -> str:
-    """As `markup`, on one line: a line break in a name could forge a line of ours."""
-    return escape(visible(text, keep=""))
 
 
 def message(text: str) -> str:

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--budget", help="such as 10m; what does not fit is left for the next time")
     parser.add_argument("--seeds", type=int, help="pairs, in place of each claim's own number")
     parser.add_argument("--out", type=Path, default=Path("runs/claims"), help="runs are kept here and not made again")
-    parser.add_argument("--quick", action="store_true", help="two pairs each, shown and not kept")
+    parser.add_argument("--quick", action="store_true", help="two pairs of 20 steps each, shown and not kept")
     parser.add_argument("--list", action="store_true", help="the names of the claims and their minutes")
     parser.add_argument("--page", action="store_true", help="write docs/claims.md anew from the numbers that there are")
     asked = parser.parse_args(arguments)
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seeds = 2 if asked.quick else asked.seeds or claim.pairs
         print(f"{claim.name}: {claim.title}, {seeds} pairs", flush=True)
         try:
-            made = measure(claim, Place(asked.data, asked.out, seeds, deadline, _say))
+            made = measure(claim, Place(asked.data, asked.out, seeds, deadline, _say, 20 if asked.quick else None))
         except NoTime as late:
             print(f"    {late}; what was run is kept for the next time")
             left.append(claim.name)

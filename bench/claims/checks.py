@@ -45,10 +45,17 @@ def gradient_check(place: Place) -> list[Finding]:
 
     values = place.repeats(one)
     return [
-        Finding(f"{name}, against 10^-5", "log10 of the relative error", errors, [-5.0] * len(errors), "less", 0.3,
-                control="float32" in name)
+        Finding(
+            f"{name}, against 10^-5",
+            "log10 of the relative error",
+            errors,
+            [-5.0] * len(errors),
+            "less",
+            0.3,
+            control="float32" in name,
+        )
         for name, errors in sorted(values.items(), key=lambda item: "float32" in item[0])
-    ]  # fmt: skip
+    ]
 
 
 def _relative_error(net: nn.Module, inputs: Tensor, labels: Tensor, width: float, seed: int) -> float:
@@ -99,7 +106,9 @@ def initial_loss(place: Place) -> list[Finding]:
             TABLE["init"]["auto"]()(net, activation="relu", seed=seed)
             found[f"{name}, goodfit's weights"] = _loss(net.train(), inputs, labels)
         torch.manual_seed(seed)
-        plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10))
+        plain = nn.Sequential(
+            nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10)
+        )
         found["MLP, PyTorch's weights"] = _loss(plain, inputs, labels)
         for layer in plain:
             if isinstance(layer, nn.Linear):
@@ -135,7 +144,8 @@ CLAIMS = (
         measure=gradient_check,
         pairs=10,
         minutes=0.1,
-        note="The texts do not say that it takes float64. Means are over logarithms; a ReLU that crosses its kink within "
+        note="The texts do not say that it takes float64. Means are over logarithms; a ReLU that crosses its kink "
+        "within "
         "the step shows as a larger error.",
     ),
     Claim(

@@ -37,7 +37,9 @@ def accumulation(place: Place) -> list[Finding]:
         for way in ways:
             norm = "batch" if way == "batch norm" else "none"
             weight = weights if way.startswith("class") else None
-            net = build("mlp", {"width": 32, "depth": 2, "norm": norm, "dropout": 0.0}, InputSpec("tensor", shape=(20,)), 4)
+            net = build(
+                "mlp", {"width": 32, "depth": 2, "norm": norm, "dropout": 0.0}, InputSpec("tensor", shape=(20,)), 4
+            )
             TABLE["init"]["he_normal"]()(net, activation="relu", seed=seed)
             net.double().train()
             cuts = (16, 16, 16, 16) if "unequal" not in way else (24, 24, 12, 4)
@@ -52,10 +54,17 @@ def accumulation(place: Place) -> list[Finding]:
     values = place.repeats(one)
     same = [-6.0] * len(values[ways[0]])
     found = [
-        Finding(f"{way}, against 10^-6", "log10 of the gradients' relative difference", values[way], same, "less", 1.0,
-                control="true weight" in way)
+        Finding(
+            f"{way}, against 10^-6",
+            "log10 of the gradients' relative difference",
+            values[way],
+            same,
+            "less",
+            1.0,
+            control="true weight" in way,
+        )
         for way in ways
-    ]  # fmt: skip
+    ]
     recipe = {**CNN, **ROOMY, "epochs": 10, "batch_size": 128, "optimizer.name": "adamw", "optimizer.lr": 3e-3}
     arms = [Arm("whole"), Arm("accumulated", {"gradient.name": "accumulate", "gradient.microbatch": 16})]
     for norm in ("none", "batch"):
@@ -135,9 +144,15 @@ def backward_cost(place: Place) -> list[Finding]:
     for name, ratios in values.items():
         whole = [1 + one for one in ratios]
         found.append(
-            Finding(f"{name}: forward and backward together, against 2", "both / forward", whole, [2.0] * len(whole), "equal",
-                    0.5)
-        )  # fmt: skip
+            Finding(
+                f"{name}: forward and backward together, against 2",
+                "both / forward",
+                whole,
+                [2.0] * len(whole),
+                "equal",
+                0.5,
+            )
+        )
     return found
 
 
@@ -172,10 +187,16 @@ def mixed_precision(place: Place) -> list[Finding]:
 
     values = place.repeats(one)
     found = [
-        Finding(f"{name} on {device.type}, bf16 against fp32, against twice", "times as fast", ratios, [2.0] * len(ratios),
-                "equal", 0.3)
+        Finding(
+            f"{name} on {device.type}, bf16 against fp32, against twice",
+            "times as fast",
+            ratios,
+            [2.0] * len(ratios),
+            "equal",
+            0.3,
+        )
         for name, ratios in values.items()
-    ]  # fmt: skip
+    ]
     recipe = {**CNN, **ROOMY, "epochs": 8, "optimizer.name": "adamw", "optimizer.lr": 3e-3}
     arms = [Arm(name, {"numerics.precision": name}) for name in ("fp32", "bf16")]
     runs = place.pairs(place.study("mixed-precision", "digits", recipe), arms)
@@ -193,25 +214,36 @@ def _wait(device: torch.device) -> None:
 
 def lstm_or_gru(place: Place) -> list[Finding]:
     source = sources.rows_of(place.folder / "text" / "ag_news_7600.csv", place.out, 4000, ("title", "topic"))
+    net = {"model.width": 48, "model.embedding": 48, "model.bidirectional": False}
     recipe: dict[str, Any] = {
         "data.target": "topic", "data.valid": 0.3, "data.test": 0.05, "data.tokens": "words", "data.length": 16,
-        "model.name": "lstm", "model.width": 48, "model.embedding": 48, "model.bidirectional": False,
         "batch_size": 64, "epochs": 5, "optimizer.name": "adamw", "optimizer.lr": 3e-3,
     }  # fmt: skip
     study = place.study("lstm-or-gru", source, recipe)
-    runs = place.pairs(study, [Arm("LSTM"), Arm("GRU", {"model.name": "gru"})])
+    runs = place.pairs(study, [Arm(name.upper(), {"model.name": name, **net}) for name in ("lstm", "gru")])
     share = []
     for k, one in enumerate(runs.outcomes["GRU"]):
         gates = [
-            sum(p.numel() for layer in Run(outcome.folder).model.modules() if isinstance(layer, nn.RNNBase)
-                for p in layer.parameters())
+            sum(
+                p.numel()
+                for layer in Run(outcome.folder).model().modules()
+                if isinstance(layer, nn.RNNBase)
+                for p in layer.parameters()
+            )
             for outcome in (one, runs.outcomes["LSTM"][k])
-        ]  # fmt: skip
+        ]
         share.append(gates[0] / gates[1])
     return [
         runs.finding("GRU - LSTM", "GRU", "LSTM", "accuracy", "equal", 0.01),
         runs.finding("GRU - LSTM", "GRU", "LSTM", "log_loss", "equal", 0.02),
-        Finding("weights of the recurrent layer, GRU of LSTM, against 3/4", "share", share, [0.75] * len(share), "equal", 0.01),
+        Finding(
+            "weights of the recurrent layer, GRU of LSTM, against 3/4",
+            "share",
+            share,
+            [0.75] * len(share),
+            "equal",
+            0.01,
+        ),
     ]
 
 
@@ -222,7 +254,8 @@ CLAIMS = (
         words="Adding up the gradients of small batches before a step gives the same result as the large batch.",
         origin="row 65 and contradiction M8; training techniques, Q10; foundations, Q16",
         data=f"normal inputs, four classes; {DIGITS}",
-        how="gradients of a batch of 64 in float64, whole and in four pieces as the texts do it (each piece's mean loss over "
+        how="gradients of a batch of 64 in float64, whole and in four pieces as the texts do it (each piece's mean "
+        "loss over "
         "the number of pieces); goodfit's own accumulation, batch 128 in pieces of 16, 10 epochs",
         measure=accumulation,
         minutes=1.2,
@@ -233,7 +266,8 @@ CLAIMS = (
         words="Sixteen-bit products are twice as fast and lose next to nothing.",
         origin="row 66; reference tables",
         data=f"random images for the speed; {DIGITS}",
-        how="bfloat16 under autocast against float32, steps in turns, one thread; a small cnn trained for 8 epochs in both",
+        how="bfloat16 under autocast against float32, steps in turns, one thread; a small cnn trained for 8 epochs "
+        "in both",
         measure=mixed_precision,
         minutes=1.5,
         note="Speed depends on the processor; the claim is made of GPUs, and is measured on one where there is one.",
@@ -252,7 +286,8 @@ CLAIMS = (
     Claim(
         name="backward-cost",
         title="What the backward pass costs",
-        words="Backward costs about twice forward; one text puts both together at twice forward, which would leave backward "
+        words="Backward costs about twice forward; one text puts both together at twice forward, which would leave "
+        "backward "
         "at once.",
         origin="row 2 and contradiction M7; foundations, Q6",
         data="random inputs",

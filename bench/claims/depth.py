@@ -20,8 +20,7 @@ from goodfit.types import InputSpec
 
 DEEP: Mapping[str, Any] = {**ROOMY, "model.name": "mlp", "model.width": 64, "model.depth": 24, "model.norm": "none",
                            "model.dropout": 0.0, "batch_size": 64, "epochs": 6, "optimizer.name": "sgd",
-                           "optimizer.momentum": 0.9, "optimizer.lr": 0.01, "nonfinite": "skip",
-                           "ignore": ["vanishing-gradient"]}  # fmt: skip
+                           "optimizer.momentum": 0.9, "optimizer.lr": 0.01, "nonfinite": "skip"}  # fmt: skip
 
 
 def stack(activation: str, depth: int, width: int, init: str, seed: int) -> nn.Module:
@@ -47,13 +46,27 @@ def he_or_xavier(place: Place) -> list[Finding]:
     runs = place.pairs(place.study("he-or-xavier", "digits", DEEP), arms)
     root = [math.log10(math.sqrt(0.5))] * len(direct["he_normal"])
     return [
-        Finding("He, against 0", "log10 of the activations' growth a layer", direct["he_normal"], [0.0] * len(root), "equal", 0.02),
-        Finding("Xavier, against 1/sqrt(2)", "log10 of the activations' growth a layer", direct["xavier_normal"], root,
-                "equal", 0.02),
+        Finding(
+            "He, against 0",
+            "log10 of the activations' growth a layer",
+            direct["he_normal"],
+            [0.0] * len(root),
+            "equal",
+            0.02,
+        ),
+        Finding(
+            "Xavier, against 1/sqrt(2)",
+            "log10 of the activations' growth a layer",
+            direct["xavier_normal"],
+            root,
+            "equal",
+            0.02,
+        ),
         runs.finding("He - Xavier, 24 layers trained", *(a.name for a in arms), "accuracy", "more", 0.005, failed=0.1),
-        runs.finding("He - Xavier, 24 layers trained", *(a.name for a in arms), "log_loss", "less", 0.02,
-                     failed=math.log(10)),
-    ]  # type: ignore[misc]  # fmt: skip
+        runs.finding(
+            "He - Xavier, 24 layers trained", *(a.name for a in arms), "log_loss", "less", 0.02, failed=math.log(10)
+        ),
+    ]
 
 
 class Stack(nn.Module):
@@ -83,17 +96,25 @@ def skip_connections(place: Place) -> list[Finding]:
     for blocks in (3, 20):
         runs = {}
         for skip in (True, False):
-            recipe = {k: v for k, v in DEEP.items() if not k.startswith("model.")}
-            recipe |= {"init.name": "he_normal", "optimizer.name": "adamw", "optimizer.lr": 1e-3, "epochs": 8}
+            recipe = {**ROOMY, "init.name": "he_normal", "batch_size": 64, "epochs": 8,
+                      "optimizer.name": "adamw", "optimizer.lr": 1e-3}  # fmt: skip
             name = f"skip-{blocks}-{'with' if skip else 'without'}"
             model: Callable[[], nn.Module] = partial(Stack, blocks, 64, skip=skip)
             made = place.pairs(place.study(name, "digits", recipe, model=model), [Arm("own")])
             runs[skip] = made.values("own", "accuracy", failed=0.1)
         pairs = min(len(one) for one in runs.values())
         found.append(
-            Finding(f"with skips - without, {2 * blocks + 2} layers", "accuracy", runs[True][:pairs], runs[False][:pairs],
-                    "more", 0.005, 1 / 479, control=blocks == 3)
-        )  # fmt: skip
+            Finding(
+                f"with skips - without, {2 * blocks + 2} layers",
+                "accuracy",
+                runs[True][:pairs],
+                runs[False][:pairs],
+                "more",
+                0.005,
+                1 / 479,
+                control=blocks == 3,
+            )
+        )
     return found
 
 
@@ -110,9 +131,10 @@ def vanishing(place: Place) -> list[Finding]:
             net = stack(activation, depth, 64, init, seed)
             nn.functional.cross_entropy(net(inputs), labels).backward()  # type: ignore[no-untyped-call]
             norms = [
-                float(layer.weight.grad.norm()) for layer in net.modules()
+                float(layer.weight.grad.norm())
+                for layer in net.modules()
                 if isinstance(layer, nn.Linear) and layer.weight.shape == (64, 64) and layer.weight.grad is not None
-            ]  # fmt: skip
+            ]
             found[activation] = math.log10(norms[0] / norms[-1]) / (len(norms) - 1)
         return found
 
@@ -131,8 +153,9 @@ def _activations(net: nn.Module, inputs: Tensor) -> list[Tensor]:
     found: list[Tensor] = []
     hooks = [
         layer.register_forward_hook(lambda _layer, _inputs, output: found.append(output.detach()))
-        for layer in net.modules() if isinstance(layer, nn.ReLU)
-    ]  # fmt: skip
+        for layer in net.modules()
+        if isinstance(layer, nn.ReLU)
+    ]
     with torch.no_grad():
         net(inputs)
     for hook in hooks:
@@ -144,7 +167,8 @@ CLAIMS = (
     Claim(
         name="he-or-xavier",
         title="He against Xavier in deep ReLU nets",
-        words="He's variance 2/n keeps the size of ReLU activations; with Xavier's they shrink from layer to layer, by the "
+        words="He's variance 2/n keeps the size of ReLU activations; with Xavier's they shrink from layer to layer, "
+        "by the "
         "root of two, and deep nets do not train.",
         origin="rows 44 and 45; foundations, Q7; basics, section 5",
         data=f"normal inputs for the sizes; {DIGITS}",
@@ -158,7 +182,8 @@ CLAIMS = (
         words="Adding a block's input to its output lets deep nets train that otherwise would not.",
         origin="row 49; foundations, Q4; basics, section 2",
         data=DIGITS,
-        how="blocks of two layers of 64 without norms and with He's weights, AdamW, 8 epochs; x + f(x)/2 against f(x), "
+        how="blocks of two layers of 64 without norms and with He's weights, AdamW, 8 epochs; x + f(x)/2 against "
+        "f(x), "
         "3 blocks (for contrast) and 20",
         measure=skip_connections,
         minutes=1,
@@ -169,7 +194,8 @@ CLAIMS = (
         words="A sigmoid's slope is at most a quarter, so gradients fall by 0.25 a layer and more; ReLU's do not.",
         origin="rows 12 and 47; training CNNs, Q2; foundations, Q4",
         data="normal inputs, random labels",
-        how="12 layers of 64 in float64 at the start, sigmoid and tanh with Xavier's weights, ReLU with He's; how the norm "
+        how="12 layers of 64 in float64 at the start, sigmoid and tanh with Xavier's weights, ReLU with He's; how "
+        "the norm "
         "of the weights' gradient changes from one layer to the one below",
         measure=vanishing,
         pairs=10,

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from bench import record
 from bench.claims.claim import Claim, Finding, Measured, Told, judge, overall
@@ -21,8 +20,8 @@ Written by `python -m bench.claims --data DIR`; run a claim again and its part i
 the same order of samples: this is what these claims come to under these conditions, not everywhere.
 
 **Seen**: the 95 % interval of the mean paired difference lies on the claimed side of 0; of "equal": it lies within
-what would matter. **Opposite**: it lies on the other side; of "equal": beyond what would matter. **Not seen**: no effect
-on the claimed side as large as would matter. **Inconclusive**: anything else. Several findings of a claim are corrected
+what would matter. **Opposite**: it lies on the other side; of "equal": beyond what would matter. **Not seen**: no
+effect on the claimed side as large as would matter. **Inconclusive**: anything else. Findings of a claim are corrected
 by Holm (1979), and each interval is drawn at the level at which it was read. *Least seen* is the smallest true
 difference that so many pairs find with a probability of 80 %. Findings marked (contrast) are no part of the claim.
 """
@@ -77,9 +76,11 @@ def describe(claim: Claim, measured: Measured | None, told: Sequence[Told]) -> s
         (
             one.finding.what + (" (contrast)" if one.finding.control else ""),
             one.finding.metric,
-            {"more": "above 0", "less": "below 0", "equal": f"0, give or take {one.finding.matters:.3g}"}[one.finding.says],
+            {"more": "above 0", "less": "below 0", "equal": f"0, give or take {one.finding.matters:.3g}"}[
+                one.finding.says
+            ],
             number(one.interval.mean, sign=True),
-            f"{number(one.interval.low, sign=True)} to {number(one.interval.high, sign=True)} ({100 * one.interval.level:.4g} %)",
+            f"{_span(one)} ({100 * one.interval.level:.4g} %)",
             f"{_mean(one.finding.arm)} and {_mean(one.finding.against)}",
             str(one.interval.pairs),
             number(one.detectable),
@@ -88,7 +89,9 @@ def describe(claim: Claim, measured: Measured | None, told: Sequence[Told]) -> s
         for one in told
     ]
     header = ("", "metric", "claimed", "difference", "interval", "of", "pairs", "least seen", "")
-    busy = "" if measured.others is None else f" Other programs took {100 * measured.others:.0f} % of the CPU meanwhile."
+    busy = (
+        "" if measured.others is None else f" Other programs took {100 * measured.others:.0f} % of the CPU meanwhile."
+    )
     machine = f" {record.hardware(measured.environment)}." if measured.environment else ""
     foot = f"{again}, {measured.seconds:.0f} s.{busy}{machine}"
     return "\n\n".join([*head, record.table(header, rows), *([claim.note] if claim.note else []), foot])
@@ -118,6 +121,10 @@ def _mean(values: Sequence[float]) -> str:
 def _first(told: Sequence[Told]) -> str:
     if not told:
         return ""
-    one: Any = told[0]
-    span = f"{number(one.interval.low, sign=True)} to {number(one.interval.high, sign=True)}"
-    return f"{one.finding.what}: {number(one.interval.mean, sign=True)} {one.finding.metric}, {span}, {one.interval.pairs} pairs"
+    one = told[0]
+    found = f"{number(one.interval.mean, sign=True)} {one.finding.metric}, {_span(one)}, {one.interval.pairs} pairs"
+    return f"{one.finding.what}: {found}"
+
+
+def _span(one: Told) -> str:
+    return f"{number(one.interval.low, sign=True)} to {number(one.interval.high, sign=True)}"

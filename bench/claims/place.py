@@ -22,9 +22,10 @@ from goodfit.studies.study import OutOfTime
 
 PLAIN: Mapping[str, Any] = {
     "average.name": "none",
+    "loss.name": "cross_entropy",
     "loss.label_smoothing": 0.0,
     "numerics.precision": "fp32",
-    "numerics.memory_format": "contiguous",
+    "numerics.memory_format": "channels_last",
     "numerics.compile": False,
     "numerics.threads": 1,
     "batch.crop": False,
@@ -36,7 +37,7 @@ PLAIN: Mapping[str, Any] = {
     "stopping.keep": "last",
 }
 """Nothing that a claim is not about: no averaging, smoothing, augmentation, warm-up or choice among checkpoints."""
-CNN: Mapping[str, Any] = {"model.name": "cnn", "model.width": 16, "model.depth": 2, "model.convs": 1, "batch_size": 64}
+CNN: Mapping[str, Any] = {"model.name": "cnn", "model.width": 16, "model.depth": 3, "model.convs": 1, "batch_size": 64}
 TUNING_SEED = 1000
 """Settings are chosen with this seed, which no pair has, by the rows that pick weights and judge nothing."""
 
@@ -52,15 +53,19 @@ class Runs:
     outcomes: Mapping[str, Sequence[Outcome]]
 
     def values(self, arm: str, metric: str, *, failed: float | None = None) -> list[float]:
-        """A metric of each run of an arm. failed: what a run counts that broke off; without it RuntimeError."""
+        """A metric of each run of an arm. failed: what a run counts whose numbers were not finite any more.
+
+        Raises RuntimeError for any other failure: a mistake in a recipe is no result.
+        """
         found = []
         for one in self.outcomes[arm]:
-            value = one.metrics.get(metric) if one.status == "finished" else failed
-            if value is None or not math.isfinite(value):
-                if failed is None:
-                    raise RuntimeError(f"{arm} with seed {one.seed}: {one.error or f'no {metric}'}")
-                value = failed
-            found.append(float(value))
+            value = one.metrics.get(metric) if one.status == "finished" else None
+            if value is not None and math.isfinite(value):
+                found.append(float(value))
+            elif failed is not None and (one.status == "finished" or "finite" in one.error):
+                found.append(failed)
+            else:
+                raise RuntimeError(f"{arm} with seed {one.seed}: {one.error or f'no {metric}'}")
         return found
 
     def finding(
@@ -70,7 +75,8 @@ class Runs:
         """Two arms by one metric."""
         step = 0.0
         if metric == "accuracy":
-            step = 1.0 / next(len(one.index) for one in self.outcomes[against] if one.status == "finished")
+            finished = [one for name in (arm, against) for one in self.outcomes[name] if one.status == "finished"]
+            step = 1.0 / len(finished[0].index) if finished else 0.0
         mine, other = (self.values(name, metric, failed=failed) for name in (arm, against))
         return Finding(what, metric.replace("_", " "), mine, other, says, matters, step, control)
 
@@ -79,6 +85,7 @@ class Runs:
 class Place:
     """data: the folder with the real data, None where only embedded sets may be read. out: runs are kept there.
     seeds: how many pairs; at least two. deadline: by `time.monotonic`. say: tells a line of progress.
+    steps: of every run, in place of its claim's own length: to see that all of it works, not to learn anything.
     """
 
     data: Path | None
@@ -86,6 +93,7 @@ class Place:
     seeds: int
     deadline: float | None = None
     say: Callable[[str], None] = print
+    steps: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -100,9 +108,7 @@ class Place:
     ) -> Study:  # fmt: skip
         """A study of the plain recipe with changes; another recipe, length or source has another folder."""
         settings = {**PLAIN, "data.seed": 0, **recipe}
-        images = any(str(settings.get("model.name", "")) == one for one in ("cnn", "resnet", "run"))
-        if not images and not isinstance(source, Mapping) and source != "digits":
-            settings = {k: v for k, v in settings.items() if k not in ("batch.crop", "batch.flip", "tta")}
+        settings |= {"epochs": f"{self.steps} steps"} if self.steps else {}
         said = str(source) if isinstance(source, str | Path) else "arrays"
         key = json.dumps([said, settings, None if rows is None else list(rows)], sort_keys=True, default=str)
         folder = self.out / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:6]}"
@@ -110,14 +116,18 @@ class Place:
             folder, source, Recipe().patched(settings), model=model, rows=rows, metric=metric, screen=Screen.silent()
         )
 
-    def tuned(self, study: Study, arms: Mapping[str, Mapping[str, Any]], key: str, values: Sequence[float]) -> list[Arm]:
+    def tuned(
+        self, study: Study, arms: Mapping[str, Mapping[str, Any]], key: str, values: Sequence[float]
+    ) -> list[Arm]:
         """Each arm with the best of these values, by the rows that pick; the same values and seed for every arm."""
         made = []
         for name, patch in arms.items():
             tried = []
             for value in values:
                 try:
-                    one = study.run(Arm(f"{name} {key}={value:g}", {**patch, key: value}), TUNING_SEED, deadline=self.deadline)
+                    one = study.run(
+                        Arm(f"{name} {key}={value:g}", {**patch, key: value}), TUNING_SEED, deadline=self.deadline
+                    )
                 except OutOfTime as late:
                     raise NoTime(f"the time ended while tuning {name}") from late
                 if one.picked is not None and math.isfinite(one.picked):
@@ -136,8 +146,10 @@ class Place:
         """
         rounds: list[list[Outcome]] = []
         for seed in range(self.seeds):
-            asked = list(arms(seed)) if callable(arms) else list(arms)
+            if self.deadline is not None and time.monotonic() > self.deadline:
+                break
             try:
+                asked = list(arms(seed)) if callable(arms) else list(arms)
                 rounds.append([study.run(arm, seed, deadline=self.deadline) for arm in asked])
             except OutOfTime:
                 break
@@ -160,7 +172,7 @@ class Place:
         return found
 
 
-class one_thread:  # noqa: N801
+class one_thread:
     """``with one_thread():`` PyTorch computes in one thread, as every study's runs do."""
 
     def __enter__(self) -> None:

@@ -31,7 +31,11 @@ def _cifar(folder: Path, count: int) -> Pair:
         for row in batch.to_pylist():
             if taken[row["label"]] < count // 10:
                 taken[row["label"]] += 1
-                image = Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
+                image = (
+                    Image.open(io.BytesIO(row["image"]["bytes"]))
+                    .convert("RGB")
+                    .resize((SIDE, SIDE), Image.Resampling.BOX)
+                )
                 pixels.append(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
                 labels.append(int(row["label"]))
         if len(labels) == 10 * (count // 10):
@@ -39,7 +43,7 @@ def _cifar(folder: Path, count: int) -> Pair:
     return np.stack(pixels), np.asarray(labels, dtype=np.int64)
 
 
-def cifar(folder: Path, *, classes: Sequence[int] = tuple(range(10)), train: int = 2400, valid: int = 1500) -> Any:
+def cifar(folder: Path, *, classes: Sequence[int] = tuple(range(10)), train: int = 1600, valid: int = 1500) -> Any:
     """CIFAR-10 of 4,000 images at 16x16 pixels, in three parts; ``classes`` are renumbered from 0.
 
     With some classes only, train and valid say how many images of those each part holds.

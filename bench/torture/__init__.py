@@ -17,6 +17,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "failing file operations": (60, 200),
     "bit flips": (500, 10_000),
     "truncations": (100, 1000),
+    "torchrun": (6, 140),
 }
 """Tries of each test: in CI, and complete."""
 COMPLETE, TOLD = "TORTURE_COMPLETE", "TORTURE_RESULTS"

@@ -157,8 +157,10 @@ def _header(text: str, delimiter: str) -> tuple[list[str], str, int]:
     lines = io.StringIO(text, newline="")
     reader = csv.reader(lines, delimiter=delimiter)
     try:
-        header = next(row for row in reader if any(cell.strip() for cell in row))
+        header = next((row for row in reader if any(cell.strip() for cell in row)), [])
     except csv.Error:
+        header = []
+    if not header:
         raise DataError("the header cannot be parsed; check its quotation marks") from None
     return header, text[lines.tell() :], reader.line_num + 1
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from goodfit.errors import ModelError, hushed, nearest, optional
-from goodfit.foreign import as_safetensors
+from goodfit.foreign import safe_copy
 from goodfit.models.heads import head_names
 from goodfit.models.hugging_face import Hf, hugging_face, short
 from goodfit.models.layers import set_dropout
@@ -164,9 +163,7 @@ def _safe_folder(folder: Path | None) -> Iterator[str]:
     if any(folder.glob("*.safetensors")) or not pickled.exists():
         yield f"local-dir:{folder}"
         return
-    with tempfile.TemporaryDirectory(prefix="goodfit-") as safe:
-        as_safetensors(pickled, Path(safe) / "model.safetensors")
-        (Path(safe) / "config.json").write_bytes((folder / "config.json").read_bytes())
+    with safe_copy(pickled, folder / "config.json") as safe:
         yield f"local-dir:{safe}"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from goodfit.errors import ModelError, hushed, optional
-from goodfit.foreign import as_safetensors
+from goodfit.foreign import safe_copy
 from goodfit.models.heads import last_part
 from goodfit.models.layers import trimmed
 from goodfit.technique import Chance, technique
@@ -133,7 +132,7 @@ def hugging_face(
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration from a run folder without what could name code: no class, kernel or quantiser but the library's."""
+    """A configuration from a run folder without what could name code: no class or kernel but the library's."""
     named = ("auto_map", "quantization_config", "attn_implementation", "experts_implementation", "kernel_config")
     return {
         key: _plain(value) if isinstance(value, Mapping) else value
@@ -163,10 +162,8 @@ def _with_safetensors(library: ModuleType, name: str) -> Iterator[str]:
     if pickled is None:
         yield name
         return
-    with tempfile.TemporaryDirectory(prefix="goodfit-") as folder:
-        as_safetensors(Path(pickled), Path(folder) / "model.safetensors")
-        (Path(folder) / "config.json").write_bytes(Path(find(name, "config.json")).read_bytes())
-        yield folder
+    with safe_copy(Path(pickled), Path(find(name, "config.json"))) as folder:
+        yield str(folder)
 
 
 def short(error: Exception) -> str:

@@ -31,7 +31,7 @@ def differing(one: Step, other: Step, ignored: Collection[str] = ()) -> list[str
     >>> differing(base, {"weights": "a", "lr": [0.2], "optimizer": {}})
     ['lr', 'optimizer step']
     """
-    found = [name for name in ("weights", "lr", "batch", "losses") if one.get(name) != other.get(name)]
+    found = [name for name in ("weights", "lr", "batch", "targets", "losses") if one.get(name) != other.get(name)]
     for part in INSIDE:
         mine, theirs = one.get(part, {}), other.get(part, {})
         # What a process has not met yet, such as a network that is called later, is not a difference.
@@ -88,7 +88,8 @@ def missing(base: Ran, resumed: Ran, begun: int, ignored: Collection[str], *, ex
             found = [Piece("epoch or step counter", f"it made {_steps(extra)} than were left")]
     else:
         known, got = pairs[at]
-        found = _named(apart[at], known, got, base.steps, begun + at, extra=extra)
+        repeated = _repeated(base.steps, resumed.steps[at:], begun + at)
+        found = _named(apart[at], known, got, base.steps[0], begun + at, extra=extra, repeated=repeated)
     if not any(p.name == "model weights" for p in found):
         for k, (a, b) in enumerate(pairs):
             names = differing(a, b, ignored)
@@ -100,7 +101,17 @@ def missing(base: Ran, resumed: Ran, begun: int, ignored: Collection[str], *, ex
     return found
 
 
-def _named(names: list[str], known: Step, got: Step, base: Sequence[Step], at: int, *, extra: int) -> list[Piece]:
+def _repeated(base: Sequence[Step], resumed: Sequence[Step], at: int) -> int | None:
+    """The earlier step whose batches, and those after it, a process goes through at step ``at``, if there is one."""
+    part = "targets" if resumed[0]["targets"] else "batch"
+    window = [step[part] for step in resumed[:4]]
+    places = [k for k in range(at) if [step[part] for step in base[k : k + len(window)]] == window]
+    return max(places, default=None)
+
+
+def _named(
+    names: list[str], known: Step, got: Step, first: Step, at: int, *, extra: int, repeated: int | None
+) -> list[Piece]:
     parts = {name.split()[0] for name in names}
     inner = {part: [name.split(maxsplit=1)[1] for name in names if name.startswith(f"{part} ")] for part in INSIDE}
     found = []
@@ -113,9 +124,8 @@ def _named(names: list[str], known: Step, got: Step, base: Sequence[Step], at: i
         gone = [name for name in inner["optimizer"] if name not in got["optimizer"]]
         how = "is empty, it begins anew" if not got["optimizer"] else f"{'lacks' if gone else 'holds other values of'}"
         found.append(Piece("optimizer state", f"{how} ({', '.join(inner['optimizer'])}) at step {at:,}"))
-    again = [k for k, step in enumerate(base) if known["batch"] and step["batch"] == got["batch"] and k != at]
-    repeated = max((k for k in again if k < at), default=None)
-    lost = extra > 0 and repeated is not None
+    moved = "targets" in parts or ("batch" in parts and not got["targets"])
+    lost = moved and extra > 0 and repeated is not None
     if inner["schedule"] or ("lr" in parts and not inner["optimizer"] and not lost):
         what = f"the learning rate is {_rates(got)} at step {at:,}, it was {_rates(known)}"
         if "lr" not in parts:
@@ -123,17 +133,16 @@ def _named(names: list[str], known: Step, got: Step, base: Sequence[Step], at: i
         found.append(Piece("lr schedule", what))
     if inner["scaler"]:
         found.append(Piece("loss scaler", f"its scale or its count is another at step {at:,}"))
-    drawn = [name for name in inner["generators"] if got["generators"][name] == base[0]["generators"].get(name)]
-    other = [name for name in inner["generators"] if name not in drawn]
-    if lost and "batch" in parts:
+    seeded = any(got["generators"][name] == first["generators"].get(name) for name in inner["generators"])
+    if lost:
         found.append(Piece("epoch or step counter", f"at step {at:,} it repeats the batches from step {repeated:,}"))
-    elif "batch" in parts and not inner["generators"]:
-        again_text = f", those of step {repeated:,} again" if repeated is not None else ""
-        found.append(Piece("data order", f"other batches than the uninterrupted run's from step {at:,} on{again_text}"))
-    if (drawn or other) and not (lost and "batch" in parts):
-        how = "starts from its seed again" if drawn else "is in another state"
+    elif moved and (not inner["generators"] or (repeated is not None and not seeded)):
+        again = f": those of step {repeated:,} again" if repeated is not None else ""
+        found.append(Piece("data order", f"other batches than the uninterrupted run's from step {at:,} on{again}"))
+    elif inner["generators"]:
         batches = ", so the batches are others" if "batch" in parts else ""
-        found.append(Piece(f"random generator ({', '.join(drawn or other)})", f"{how} at step {at:,}{batches}"))
+        which = ", ".join(inner["generators"])
+        found.append(Piece(f"random generator ({which})", f"is in another state at step {at:,}{batches}"))
     if not found and extra:
         found.append(Piece("epoch or step counter", f"it made {_steps(extra)} than were left"))
     if not found:
@@ -156,8 +165,9 @@ def of_saves(base: Ran, again: Ran, last: Ran) -> list[Piece]:
     averages = [key for key in names if any(word in key.lower() for word in ("ema", "averag", "swa", "shadow"))]
     found = [Piece("EMA", f"{key!r} in what is saved last is another") for key in averages]
     rest = [key for key in names if key not in averages]
-    return found + [Piece("what it saves", f"{key!r} in the last file is another" if key else "the last file is another")
-                    for key in rest]  # fmt: skip
+    return found + [
+        Piece("what it saves", f"{key!r} is another in the last file".replace("'' ", "it ")) for key in rest
+    ]
 
 
 def _rates(step: Step) -> str:

@@ -24,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 from typing_extensions import override
 
 from goodfit import store
-from goodfit.observer.events import Listener
+from goodfit.observer.events import Listener, LossCall
 from goodfit.observer.hooks import Hooks
 
 VARIABLE = "GOODFIT_CHECK"
@@ -72,7 +72,7 @@ def generators() -> dict[str, str]:
     found = {"python": digest(random.getstate()), "torch": digest(torch.get_rng_state())}
     if (numpy := sys.modules.get("numpy")) is not None:
         found["numpy"] = digest(list(numpy.random.get_state()))
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         found["cuda"] = digest(torch.cuda.get_rng_state_all())
     return found
 
@@ -95,12 +95,13 @@ class Trace(Listener):
         self.loader: Any = None
         self.begun: dict[str, Any] | None = None
         self.losses: list[str] = []
+        self.targets: list[str] = []
         self.write("begin", generators=generators())
 
     @property
     @override
     def always(self) -> frozenset[str]:
-        return frozenset(("backward", "before_step", "after_step", "before_forward"))
+        return frozenset(("backward", "before_step", "after_step", "before_forward", "loss"))
 
     def write(self, kind: str, **values: Any) -> None:
         """Append a line; a forked child, which is another process, writes none."""
@@ -136,6 +137,10 @@ class Trace(Listener):
         if self.begun is None:
             self.begun = {**self.state(), "batch": digest(inputs)}
 
+    def scales(self) -> dict[str, str]:
+        """Digests of the loss scalers that this process has met."""
+        return {str(k): digest(one) for k, one in enumerate(_alive(self.scalers))}
+
     def state(self) -> dict[str, Any]:
         """Everything that a resumed process must have put back, as far as it can be seen."""
         optimizers, roots = _alive(self.optimizers), _alive(self.roots)
@@ -155,10 +160,14 @@ class Trace(Listener):
             "optimizer": {name: digest(values) for name, values in kept.items()},
             "schedule": {f"{_name(s)} {k}": _schedule(s) for k, s in enumerate(_alive(self.schedulers))},
             "counts": [int(getattr(s, "last_epoch", 0)) for s in _alive(self.schedulers)],
-            "scaler": {str(k): digest(s) for k, s in enumerate(_alive(self.scalers))},
             "average": {str(k): digest(list(a.parameters())) for k, a in enumerate(_alive(self.averages))},
             "generators": {**generators(), **({"loader": digest(own.get_state())} if own is not None else {})},
         }
+
+    @override
+    def loss(self, call: LossCall) -> None:
+        if call.output.requires_grad:  # targets are not augmented as inputs are, so they tell which samples these are
+            self.targets.append(digest(call.target))
 
     @override
     def backward(self, roots: tuple[Tensor, ...]) -> None:
@@ -172,8 +181,9 @@ class Trace(Listener):
         values = self.begun or {**self.state(), "batch": ""}
         lr = [group["lr"] if not isinstance(group["lr"], Tensor) else group["lr"].item()
               for one in _alive(self.optimizers) for group in one.param_groups]  # fmt: skip
-        self.write("step", **values, lr=lr, losses=self.losses)
-        self.begun, self.losses = None, []
+        values["scaler"] = self.scales()  # a process meets its scaler after the step has begun
+        self.write("step", **values, lr=lr, losses=self.losses, targets=self.targets)
+        self.begun, self.losses, self.targets = None, [], []
 
     @override
     def after_step(self, optimizer: Optimizer) -> None:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,26 +91,39 @@ class Trial:
         paths = os.pathsep.join(filter(None, (str(SITE), os.environ.get("PYTHONPATH"))))
         shown = self.place / f"said-{self.count}"
         command = [sys.executable, *(word.replace(PLACE, str(self.place / "own")) for word in words)]
-        handle = os.open(shown, os.O_CREAT | os.O_WRONLY, 0o600)
-        try:
-            process = subprocess.Popen(
-                command, cwd=self.work, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=handle,
-                env={**os.environ, VARIABLE: json.dumps(asked), "PYTHONPATH": paths}, start_new_session=True,
-            )  # fmt: skip
-        finally:
-            os.close(handle)
-        try:
-            code = process.wait()
-        finally:  # workers that outlive it, and the program itself where we are interrupted
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        code = start(command, self.work, shown, {VARIABLE: json.dumps(asked), "PYTHONPATH": paths})
         return _read(traces, code, shown.read_text(encoding="utf-8", errors="replace"))
+
+
+def start(command: Sequence[str], folder: Path, shown: Path, variables: Mapping[str, str]) -> int:
+    """Run a command to its end, in a folder and with more variables; returns its exit status, or minus a signal.
+
+    shown: the file that what it prints to stderr goes to. It leads a group of processes, none of which outlives it.
+    """
+    handle = os.open(shown, os.O_CREAT | os.O_WRONLY, 0o600)
+    try:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=handle,
+            env={**os.environ, **variables},
+            start_new_session=True,
+        )
+    finally:
+        os.close(handle)
+    try:
+        return process.wait()
+    finally:  # workers that outlive it, and the program itself where we are interrupted
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _read(traces: Path, code: int, said: str) -> Ran:
     rows = max((store.read_lines(one / LINES) for one in traces.iterdir()), key=len, default=[])
-    final = next((row for row in reversed(rows) if row["kind"] == "end"), {})
+    final: dict[str, Any] = next((row for row in reversed(rows) if row["kind"] == "end"), {})
     if final.get("failed"):
         raise GoodfitError(f"the program's steps could not be recorded: {final['failed']}")
     return Ran(

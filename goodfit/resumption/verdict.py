@@ -15,6 +15,7 @@ from goodfit.resumption.trials import PLACE, Ran, Trial, copies
 
 PLACES = (0.4, 0.6, 0.8)
 """Shares of a run after which it is killed."""
+APART = "not deterministic in the first place: two uninterrupted runs "
 
 
 @dataclass(frozen=True)
@@ -68,23 +69,24 @@ def check_resume(
         targets = _targets(total, base.saved_at)
         begun, began, kills, ran, reached, command = 0, list[int](), 0, None, list[tuple[Ran, int]](), list(words)
         for number, target in enumerate([*targets, None]):
-            local = None if target is None else max(1, target - begun)
+            here = begun + _last(reached[-1][0]) if reached else 0
+            local = None if target is None else max(1, target - here)
             if local is not None:
                 say(f"killing it at step {target:,}")
             else:
                 say("going on to its end")
-            stop = None if steps is None else max(1, steps - begun)
+            stop = None if steps is None else max(1, steps - here)
             ran = trial.run(command, kill=local, after=number % 2 == 1, stop=stop if local is None else None)
             killed = ran.code == -9 and local is not None
             if not killed and ran.code:
                 return _failed(ran, kills, total, began)
             if number:
                 if not ran.steps:
-                    if not killed and begun + _last(reached[-1][0]) >= total:
+                    if not killed and here >= total:
                         break
                     text = "did not go on: started again, it ended without a step"
                     return Resumption("did not resume", text, kills, total, tuple(began))
-                begun = first_step(base.steps, ran.steps, begun + _last(reached[-1][0]))
+                begun = first_step(base.steps, ran.steps, here)
                 began.append(begun)
             reached.append((ran, begun))
             kills += killed
@@ -121,8 +123,8 @@ def _judged(
     same = same and extra == 0 and (not base.final or base.final == last.final)
     if same:
         # Generators and counts that were not put back, and did no harm, are no fault.
-        found = {name: piece for name, piece in found.items() if name == "EMA"}
-        if whole:
+        found = {name: piece for name, piece in found.items() if name in ("EMA", "buffers")}
+        if whole and not found:
             for piece in of_saves(base, other, last):
                 found.setdefault(piece.name, piece)
     if same and not found:
@@ -164,8 +166,8 @@ def _whole(trial: Trial, words: Sequence[str], steps: int | None) -> Ran:
         raise GoodfitError(f"the program fails without any interruption, with exit code {ran.code}:\n{_end(ran.said)}")
     if len(ran.steps) < 2:
         raise GoodfitError(
-            f"the program made {len(ran.steps)} optimizer steps; two are needed at least. Where its folder holds a finished "
-            f"run, leave that out with --without PATH; where it writes to a fixed place, give it {PLACE} there"
+            f"the program made {len(ran.steps)} optimizer steps; two are needed at least. Where its folder holds a "
+            f"finished run, leave that out with --without PATH; where it writes to a fixed place, give it {PLACE} there"
         )
     return ran
 
@@ -179,13 +181,13 @@ def _apart(base: Ran, other: Ran) -> Resumption | None:
                 break
             order = [n for n in ("weights", "batch", "losses") if n in names]
             what = {"weights": "weights", "batch": "batches", "losses": "losses"}[order[0]]
-            text = f"not deterministic in the first place: two uninterrupted runs differ, in their {what} from step {number:,} on"
+            text = f"{APART}differ, in their {what} from step {number:,} on"
             return Resumption("not deterministic", text, 0, len(base.steps))
     else:
         if len(base.steps) == len(other.steps) and base.final == other.final:
             return None
         if len(base.steps) == len(other.steps):
-            text = "not deterministic in the first place: two uninterrupted runs end with other weights"
+            text = f"{APART}end with other weights"
             return Resumption("not deterministic", text, 0, len(base.steps))
     raise GoodfitError(
         "the second run went on from what the first one left, so it writes outside of its folder; "

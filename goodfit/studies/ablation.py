@@ -23,6 +23,7 @@ from goodfit.screen import clock as shown_time
 from goodfit.studies import arms as vocabulary
 from goodfit.studies import statistics
 from goodfit.studies.arms import DEFAULT, Comparison
+from goodfit.studies.crew import Crew, Wanted, crew
 from goodfit.studies.page import write_page
 from goodfit.studies.study import Arm, Busy, Outcome, OutOfTime, Study
 from goodfit.studies.verdicts import Ablation, Finding, sentence_of
@@ -82,6 +83,8 @@ def ablate(
     out: str | Path | None = None,
     device: str | None = None,
     calibrate: bool = False,
+    jobs: int | None = None,
+    retry_failed: bool = False,
     screen: Screen | None = None,
     study: Study | None = None,
 ) -> Ablation:
@@ -93,7 +96,10 @@ def ablate(
     seeds: ``"6..20"``: until it is clear; ``"10"``: exactly ten pairs. budget: ``"30m"``; it is kept.
     tune_each: so many learning rates are tried for every arm first, the default included, on rows that do not judge.
     method: interval of a fixed number of pairs, ``t`` unless said (``studentised``, ``bca``).
-    matters: the smallest difference that you would act on: 0.005 of a share, 1 % of any other metric unless said.
+    matters: the smallest difference that you would act on: 0.005 of a share (at least one judging row), 1 % of any
+        other metric, unless said.
+    jobs: processes that make runs at once; as many as there are cores and arms, 4 at most, unless said.
+    retry_failed: make runs again that failed when this was asked before.
     study: one that is open already, in place of source, recipe, folder and metric.
 
     Raises RecipeError for unknown names and for arms that are the same, GoodfitError where the recipe itself fails or
@@ -109,6 +115,10 @@ def ablate(
     if study is None:
         folder = Path(out) if out else study_folder(source, recipe, metric=metric, calibrate=calibrate)
         study = Study(folder, source, recipe, metric=metric, device=device, calibrate=calibrate, screen=screen)
+    if retry_failed:
+        study.retry_failed()
+    if jobs is not None and jobs < 1:
+        raise RecipeError([f"--jobs {jobs}: one process at least"])
     plan = plan_for(study.recipe, study.data, study.device)
     asked = [
         *vocabulary.toggled(toggle, plan),
@@ -129,14 +139,15 @@ def ablate(
     vocabulary.named_twice(everyone)
     vocabulary.refuse_twins(_plans(study, everyone))
     sequential = least < most
-    work = _Work(
-        study, reference, asked, least, most, screen,
-        method="always-valid" if sequential else method or "t",
-        matters=matters, deadline=None if limit is None else began + limit, began=began, limit=limit,
-    )  # fmt: skip
-    if tune_each:
-        work.tune(tune_each)
-    ended = work.pairs()
+    with crew(study, at_once=len(everyone), size=jobs) as others:
+        work = _Work(
+            study, reference, asked, least, most, screen, others,
+            method="always-valid" if sequential else method or "t",
+            matters=matters, deadline=None if limit is None else began + limit, began=began, limit=limit,
+        )  # fmt: skip
+        if tune_each:
+            work.tune(tune_each)
+        ended = work.pairs()
     return work.answer(ended)
 
 
@@ -165,10 +176,11 @@ class _Work:
 
     def __init__(
         self, study: Study, reference: Arm, asked: Sequence[Comparison], least: int, most: int, screen: Screen,
-        *, method: statistics.Method, matters: float | None, deadline: float | None, began: float, limit: float | None,
+        others: Crew, *, method: statistics.Method, matters: float | None, deadline: float | None, began: float,
+        limit: float | None,
     ) -> None:  # fmt: skip
         self.study, self.reference, self.asked = study, reference, list(asked)
-        self.least, self.most, self.screen = least, most, screen
+        self.least, self.most, self.screen, self.others = least, most, screen, others
         self.method, self._matters, self.deadline, self.began, self.limit = method, matters, deadline, began, limit
         self.arms = {arm.name: arm for arm in (reference, *(one.arm for one in asked))}
         self.done: dict[str, dict[int, Outcome]] = {name: {} for name in self.arms}
@@ -226,6 +238,7 @@ class _Work:
         while left:
             busy = []
             for name in left:
+                self._call(seed)
                 try:
                     self.done[name][seed] = self._run(self.arms[name], seed, wait=len(left) == 1)
                 except Busy:
@@ -236,6 +249,19 @@ class _Work:
             if len(busy) == len(left):
                 clock.sleep(0.3)
             left = busy
+
+    def _call(self, seed: int) -> None:
+        """Tell the other processes which runs this round and the next one want, once their price is known."""
+        if not self.cost:
+            return
+        names = [name for name in self.arms if self._needed(name)]
+        rounds = range(seed, min(seed + 2, self.most))
+        seconds = len(names) * float(np.median(self.cost)) * max(self.least - seed, 1)
+        if self.deadline is not None:
+            seconds = min(seconds, self.deadline - clock.monotonic())
+        self.others.call(
+            [Wanted(self.arms[name], k) for k in rounds for name in names], seconds=seconds, deadline=self.deadline
+        )
 
     def _run(self, arm: Arm, seed: int, *, wait: bool = True) -> Outcome:
         stored = self.study.stored(arm, seed)
@@ -286,14 +312,14 @@ class _Work:
             return self._matters
         shares = ("accuracy", "balanced_accuracy", "macro_f1", "precision", "recall", "f1", "roc_auc", "ece", "brier")
         if self.study.metric in (*shares, "average_precision", "exact_match", "r2", "character_error_rate"):
-            return 0.005
+            return max(0.005, *(self._resolution(one) for one in self.asked if self._shared(one)), 0.0)
         seen = [o.value for o in self.done[self.reference.name].values() if o.value is not None]
         return 0.01 * abs(float(np.mean(seen))) if seen else 0.0
 
     def _resolution(self, one: Comparison) -> float:
         if self.study.metric not in ("accuracy", "exact_match"):
             return 0.0
-        seen = next(iter(self.done[one.arm.name].values()))
+        seen = self.done[one.arm.name][self._shared(one)[0]]
         return 1.0 / max(len(seen.index), 1)
 
     def _judged(self) -> dict[str, tuple[statistics.Interval, float]]:
@@ -343,7 +369,7 @@ class _Work:
         spent = clock.monotonic() - self.began
         price = float(np.median(self.cost)) if self.cost else 0.0
         names = {n for one in self._open() for n in (one.arm.name, one.against_or(self.reference.name))}
-        left = (self.most - seed - 1) * len(names) * price
+        left = (self.most - seed - 1) * len(names) * price / (1 + len(self.others.members))
         if self.deadline is not None:
             left = min(left, max(self.deadline - clock.monotonic(), 0))
         value = "-" if default is None or default.value is None else f"{default.value:.4f}"
@@ -351,6 +377,21 @@ class _Work:
             f"  seed {seed}  {self.reference.name} {value}  {'  '.join(said)}  "
             f"[{shown_time(spent)} spent, at most {shown_time(left)} left]"
         )
+        if seed == 0:
+            self._warn_of_a_small_budget(spent)
+
+    def _warn_of_a_small_budget(self, spent: float) -> None:
+        """Say at once where the budget will end before the first interval."""
+        if self.limit is None or not self.cost:
+            return
+        known = float(np.median(self.cost)) * len(self.arms) / self.others.size
+        need = spent + (self.least - 1) * known
+        if need > self.limit:
+            pairs = 1 + max(int((self.limit - spent) / known), 0)
+            self.screen.warn(
+                f"  this budget is enough for about {pairs} pair{'s' * (pairs != 1)} of every arm, and an answer needs "
+                f"{self.least}: about {shown_time(1.2 * need)}. What is trained is kept; the same command goes on"
+            )
 
     def answer(self, ended: str) -> Ablation:
         """Everything that may be said, written to ablation.json and shown."""

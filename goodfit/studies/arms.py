@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from goodfit.errors import RecipeError, nearest
 from goodfit.plan import Plan
@@ -14,18 +14,27 @@ from goodfit.techniques import TABLE
 
 DEFAULT = "default"
 
-SWITCHES: Mapping[str, tuple[str, Any, Any]] = {
-    "label_smoothing": ("loss.label_smoothing", 0.1, 0.0),
-    "dropout": ("model.dropout", 0.2, 0.0),
-    "weight_decay": ("optimizer.weight_decay", 0.05, 0.0),
-    "warmup": ("schedule.warmup", "5%", "0 steps"),
-    "clip": ("clip.norm", 1.0, "none"),
-    "l1": ("penalty.l1", 1e-4, 0.0),
-    "l2": ("penalty.l2", 1e-4, 0.0),
-    "tta": ("tta", "flip", "none"),
+
+class Switch(NamedTuple):
+    """A recipe key that can be on or off. source: where the value that means on comes from."""
+
+    key: str
+    on: Any
+    off: Any
+    source: str
+
+
+SWITCHES: Mapping[str, Switch] = {
+    "label_smoothing": Switch("loss.label_smoothing", 0.1, 0.0, "Szegedy et al. 2016"),
+    "dropout": Switch("model.dropout", 0.2, 0.0, "our choice; Srivastava et al. 2014: 0.2 of inputs, 0.5 of units"),
+    "weight_decay": Switch("optimizer.weight_decay", 0.05, 0.0, "Touvron et al. 2021 (DeiT, with AdamW)"),
+    "warmup": Switch("schedule.warmup", "5%", "0 steps", "our choice"),
+    "clip": Switch("clip.norm", 1.0, "none", "Brown et al. 2020 (GPT-3)"),
+    "l1": Switch("penalty.l1", 1e-4, 0.0, "our choice"),
+    "l2": Switch("penalty.l2", 1e-4, 0.0, "our choice"),
+    "tta": Switch("tta", "flip", "none", "Krizhevsky et al. 2012: reflections are averaged"),
 }
-"""Name -> key, what it is when on, when off. On values are those that their pages' sources use most: smoothing 0.1
-(Szegedy et al. 2016), dropout 0.2 (Srivastava et al. 2014 for inputs), decay 0.05 (Loshchilov and Hutter 2019)."""
+"""What can be switched by name and is no technique of a slot. What is on in the recipe is switched off."""
 NEUTRAL: Mapping[str, str] = {
     "average": "none",
     "gradient": "plain",
@@ -44,7 +53,12 @@ LADDERS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "series": ("scaling", "noise", "window_slice"),
     }
 }
-"""Rungs from what is least to what is most invasive, by kind of data."""
+"""Rungs by kind of data; their order, from what changes a sample least to what changes it most, is our choice.
+
+Images: mirrors and crops (Krizhevsky et al. 2012), cutout (DeVries and Taylor 2017), TrivialAugment (Müller and Hutter
+2021), mixup (Zhang et al. 2018), CutMix (Yun et al. 2019). Texts: words left out and swapped (Wei and Zou 2019), mixup
+of embeddings (Guo et al. 2019). Numbers: noise (Bishop 1995), mixup. Series: scaling and noise (Um et al. 2017), slices
+(Le Guennec et al. 2016). How strong each is, is the technique's own default, with its source on its page."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +112,7 @@ def valued(texts: Sequence[str], plan: Plan) -> list[Comparison]:
 def each_removed(plan: Plan) -> list[Comparison]:
     """One arm for each technique that the plan has on, which takes it out."""
     on = [n for n in TABLE["batch"] if f"batch.{n}" in plan.choices]
-    on += [name for name, (key, _, off) in SWITCHES.items() if _has(plan, key, off)]
+    on += [name for name, one in SWITCHES.items() if _has(plan, one.key, one.off)]
     on += [str(plan[f"{slot}.name"]) for slot, none in NEUTRAL.items() if plan[f"{slot}.name"] != none]
     if not on:
         raise RecipeError(["the recipe has nothing that could be removed; use --toggle to try something"])
@@ -150,7 +164,7 @@ def named_twice(arms: Sequence[Arm]) -> None:
 
 def _toggle(name: str, plan: Plan) -> Arm:
     if name in SWITCHES:
-        key, on, off = SWITCHES[name]
+        key, on, off, _ = SWITCHES[name]
         has = _has(plan, key, off)
         return Arm(f"without {name}" if has else name, {key: off if has else on})
     if name in TABLE["batch"]:

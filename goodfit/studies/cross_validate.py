@@ -1,9 +1,10 @@
 """``goodfit train --folds``: each row of the training part predicted once, by a model that never saw it or its group.
 
 The training part is cut into folds; for each, a model learns from the others and predicts it. The validation part picks
-each model's best weights, as in any run, and the test part stays locked. What is fitted before training (means,
-deviations, categories, the vocabulary) comes from the inputs of the training part as a whole, as in every run of this
-source; no model has seen the targets of the rows it predicts.
+each model's best weights, as in any run, and the test part stays locked. What is fitted to columns before training
+comes from the training part as a whole, the held fold included: means and deviations of columns, their categories, the
+vocabulary of texts, the pixels' mean, and in regression the mean and deviation of the target. Of the target of a row
+that it predicts a model has seen no more than its share in these two numbers.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from goodfit.evaluation.results import results
 from goodfit.recipe import Recipe
 from goodfit.screen import Screen
 from goodfit.studies.ablation import study_folder
+from goodfit.studies.crew import Wanted, crew
 from goodfit.studies.folds import folds_for, parted
 from goodfit.studies.study import Arm, Study
 
@@ -100,17 +102,26 @@ def cross_validate(
     screen.heading(f"Cross-validation  {folds} folds {how}, {len(data.train):,} rows, into {folder}")
     shown = SHOWN[study.metric].title
     outcomes, sizes, dropped = [], [], []
-    for number, one in enumerate(parted(data.train, fold)):
-        outcome = study.run(Arm(f"fold-{number + 1}"), seed, rows=one.train.tolist(), held=one.held.tolist())
-        if outcome.value is None:
-            raise GoodfitError(f"fold {number + 1} failed: {outcome.error}; what was trained so far stays in {folder}")
-        outcomes.append(outcome)
-        sizes.append(len(one.held))
-        dropped.append(one.dropped)
-        screen.line(
-            f"  fold {number + 1} of {folds}: {shown} {outcome.value:.4f} on {len(one.held):,} rows in "
-            f"{outcome.seconds:.0f} s" + (f"; {one.dropped:,} windows next to them left out" if one.dropped else "")
-        )
+    parts = list(parted(data.train, fold))
+    wanted = [
+        Wanted(Arm(f"fold-{k}"), seed, one.train.tolist(), one.held.tolist()) for k, one in enumerate(parts, start=1)
+    ]
+    study.retry_failed()  # there is no answer without every fold
+    with crew(study, at_once=folds) as others:
+        for number, one in enumerate(parts, start=1):
+            mine = wanted[number - 1]
+            outcome = study.run(mine.arm, seed, rows=mine.rows, held=mine.held)
+            if outcome.value is None:
+                raise GoodfitError(f"fold {number} failed: {outcome.error}; what was trained so far stays in {folder}")
+            outcomes.append(outcome)
+            sizes.append(len(one.held))
+            dropped.append(one.dropped)
+            # The others begin with the last fold, so that nobody waits for anybody before they meet.
+            others.call(wanted[: number - 1 : -1], seconds=outcome.seconds * (folds - number))
+            screen.line(
+                f"  fold {number} of {folds}: {shown} {outcome.value:.4f} on {len(one.held):,} rows in "
+                f"{outcome.seconds:.0f} s" + (f"; {one.dropped:,} windows next to them left out" if one.dropped else "")
+            )
     frame = _table(outcomes, fold, data.train.index.numpy())
     path = folder / "out_of_fold.parquet"
     store.write_table(path, frame)
@@ -241,6 +252,7 @@ def show(found: CrossValidated, screen: Screen) -> None:
     ]
     if whole is not None and whole["low"] is not None:
         rows.append(("interval", "how far other rows like these would move the figure; the models stay as trained"))
+    rows.append(("fitted once", "means, categories and vocabulary, and of values the target's scale: to all folds"))
     rows.append(("table", f"{found.table}: {found.rows:,} rows, each predicted once by a model that did not see it"))
     screen.rows(rows)
     for note in found.notes:

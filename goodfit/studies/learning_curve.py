@@ -31,6 +31,7 @@ from goodfit.report.next import regularisers
 from goodfit.screen import Screen, clock
 from goodfit.studies.ablation import study_folder
 from goodfit.studies.bias_variance import Split, cross_entropy, squared_error, zero_one
+from goodfit.studies.crew import Wanted, crew
 from goodfit.studies.curve import Gain, PowerLaw, fit_power_law
 from goodfit.studies.study import Arm, Outcome, Study
 from goodfit.types import Part
@@ -87,19 +88,24 @@ def learning_curve(
     horizon: int | None = None,
     out: str | Path | None = None,
     device: str | None = None,
+    at_once: int | None = None,
+    retry_failed: bool = False,
     screen: Screen | None = None,
 ) -> Curve:
     """Train on shares of the training part, fit the curve, and split the error of models trained on half of it.
 
     resamples: models for the split, 0 for none. out: the study's folder, one of its own in ``runs/`` for each recipe
-    unless said; runs that lie there are not made again. Raises DataError for shares that cannot be, or fewer than three
-    of them.
+    unless said; runs that lie there are not made again, but for those that failed with ``retry_failed``. at_once:
+    processes that make runs; as many as there are cores, 4 at most, unless said. Raises DataError for shares that
+    cannot be, or fewer than three of them.
     """
     screen = screen or Screen()
     given = {"data.target": target, "data.time": time, "data.horizon": horizon}
     asked = (recipe or Recipe()).patched({k: v for k, v in given.items() if v is not None})
     folder = Path(out) if out is not None else study_folder(source, asked, metric=None, calibrate=False)
     study = Study(folder, source, asked, screen=screen, device=device)
+    if retry_failed:
+        study.retry_failed()
     data, metric = study.data, study.metric
     classes = data.train.targets if data.task.kind == "classification" else None
     sizes = sizes_of(len(data.train), shares, classes=0 if classes is None else len(data.task.classes))
@@ -112,14 +118,24 @@ def learning_curve(
         f"Learning curve  {len(sizes)} sizes from {min(sizes):,} to {max(sizes):,}, {seeds} seeds; "
         f"{len(jobs)} runs into {folder}"
     )
+    wanted = [
+        Wanted(Arm(f"{size}-samples"), seed, nested(data.train, seed=seed, classes=classes)[:size].tolist())
+        for size, seed in jobs
+    ]
     done: dict[tuple[int, int], Outcome] = {}
-    for place, (size, seed) in enumerate(jobs):
-        rows = nested(data.train, seed=seed, classes=classes)[:size]
-        outcome = study.run(Arm(f"{size}-samples"), seed, rows=rows)
-        done[size, seed] = outcome
-        left = _left(jobs[place + 1 :], done)
-        said = f"{SHOWN[metric].title} {outcome.value:.4f}" if outcome.value is not None else f"failed: {outcome.error}"
-        screen.line(f"  {size:>7,} samples, seed {seed}: {said}  {outcome.seconds:.0f} s{left}")
+    with crew(study, at_once=len(jobs), size=at_once) as others:
+        for place, (size, seed) in enumerate(jobs):
+            outcome = done[size, seed] = study.run(wanted[place].arm, seed, rows=wanted[place].rows)
+            rest = _rest(jobs[place + 1 :], done)
+            # The others begin at the end of the list, so that nobody waits for anybody before the lists meet.
+            others.call(wanted[:place:-1], seconds=rest)
+            left = f", about {clock(rest / (1 + len(others.members)))} left" if rest else ""
+            said = (
+                f"{SHOWN[metric].title} {outcome.value:.4f}"
+                if outcome.value is not None
+                else f"failed: {outcome.error}"
+            )
+            screen.line(f"  {size:>7,} samples, seed {seed}: {said}  {outcome.seconds:.0f} s{left}")
     turned = study.larger_is_better
     error = f"1 - {SHOWN[metric].title}" if turned else SHOWN[metric].title
     points = tuple(
@@ -204,15 +220,12 @@ def _plan(outcome: Outcome) -> dict[str, Any]:
     return {k: c["value"] for k, c in store.read_json(path)["choices"].items()} if path.exists() else {}
 
 
-def _left(jobs: Sequence[tuple[int, int]], done: dict[tuple[int, int], Outcome]) -> str:
-    """About how long the runs still to come will take: each as long as those of its size, or of the nearest known."""
+def _rest(jobs: Sequence[tuple[int, int]], done: dict[tuple[int, int], Outcome]) -> float:
+    """About how many seconds of runs are to come: each as long as those of its size, or of the nearest known."""
     known: dict[int, list[float]] = {}
     for (size, _), one in done.items():
         known.setdefault(size, []).append(one.seconds)
-    if not jobs:
-        return ""
-    seconds = sum(float(np.mean(known[min(known, key=lambda one: abs(one - size))])) for size, _ in jobs)
-    return f", about {clock(seconds)} left"
+    return sum(float(np.mean(known[min(known, key=lambda one: abs(one - size))])) for size, _ in jobs)
 
 
 def _fitted(points: Sequence[tuple[int, int, float]], *, seed: int) -> tuple[PowerLaw | None, Gain | None, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from goodfit.screen import Screen, clock
 from goodfit.studies.arms import words
@@ -34,15 +36,17 @@ def show(screen: Screen, made: Ablation) -> None:
     screen.console.print()
     screen.console.print(table)
     for one in made.findings:
-        screen.console.print(f"  {escape(one.sentence)}", soft_wrap=True)
+        _say(screen, one.sentence, indent=2)
         for note in one.notes:
-            screen.console.print(f"    [dim]{escape(note)}[/]", soft_wrap=True)
+            _say(screen, note, indent=4, style="dim")
         if one.rows and one.verdict != "failed":
             unit = "rows right" if one.rows["hits"] else "loss"
-            screen.console.print(
-                f"    [dim]over the {one.rows['rows']:,.0f} rows that judged ({unit}): {one.rows['difference']:+.4f}, "
-                f"{one.rows['low']:+.4f} to {one.rows['high']:+.4f}[/]",
-                soft_wrap=True,
+            _say(
+                screen,
+                f"over the {one.rows['rows']:,.0f} rows that judged ({unit}): {one.rows['difference']:+.4f}, "
+                f"{one.rows['low']:+.4f} to {one.rows['high']:+.4f}",
+                indent=4,
+                style="dim",
             )
     more = "more" if made.larger_is_better else "less"
     screen.line(f"  {more} {title} is better; below {made.matters:.3g} counts as no difference; {made.ended}")
@@ -56,10 +60,18 @@ def show_search(screen: Screen, made: Search) -> None:
         show(screen, made.confirmed)
     if made.importance:
         shares = ", ".join(f"{key} {100 * value:.0f} %" for key, value in made.importance.items())
-        screen.console.print(f"  what explains the differences: {escape(shares)}", soft_wrap=True)
+        _say(screen, f"what explains the differences: {shares}", indent=2)
     for one in made.warnings:
         screen.warn(f"  {one}")
-    screen.console.print(f"  [bold]{escape(made.sentence)}[/]", soft_wrap=True)
+    _say(screen, made.sentence, indent=2, style="bold")
     if made.recommended:
         screen.console.print(f"  [dim]next:[/] goodfit train SOURCE {escape(words(made.recommended))}", soft_wrap=True)
     screen.console.print(f"\n  page   [link=file://{made.page and made.page.resolve()}]{escape(str(made.page))}[/link]")
+
+
+def _say(screen: Screen, text: str, *, indent: int, style: str = "") -> None:
+    """A sentence, broken between words and set in; whole where no terminal shows it."""
+    if screen.console.is_terminal:
+        screen.console.print(Padding(Text(text, style), (0, 0, 0, indent)))
+    else:
+        screen.console.print(Text(" " * indent + text, style), soft_wrap=True)

@@ -51,6 +51,7 @@ from goodfit.job import Job, Lean, choose_folder, plan_for, read_data
 from goodfit.machine import default_device, usable
 from goodfit.plan import Plan
 from goodfit.recipe import Recipe
+from goodfit.run import Run
 from goodfit.screen import Screen
 from goodfit.studies.rows import halves, subset
 from goodfit.teacher import taught
@@ -149,10 +150,11 @@ class Study:
         self.recipe = recipe.patched({"data.seed": self.split})
         self.device = usable(device) if device else default_device()
         self.calibrate, self.model = calibrate, model
-        self._rows, self._metric = rows, metric
+        self.rows, self.asked_metric = rows, metric
         self._read: dict[str, Data] = {}
-        self._flown: set[str] = set()
+        self.looked = False
         self._known: dict[str, Outcome] = {}
+        self._again: set[str] = set()
         self._open()
 
     def _open(self) -> None:
@@ -163,9 +165,9 @@ class Study:
         mine = {
             "recipe": self.recipe.flat(),
             "source": str(self.source) if isinstance(self.source, str | Path) else "",
-            "metric": self._metric,
+            "metric": self.asked_metric,
             "calibrate": self.calibrate,
-            "rows": None if self._rows is None else _digest(self._rows),
+            "rows": None if self.rows is None else _digest(self.rows),
         }
         mine = json.loads(store.json_bytes(mine))
         if not path.exists():
@@ -202,15 +204,19 @@ class Study:
         """The metric that judges."""
         data = self.data
         known = names_for(data.task)
-        if self._metric is not None and self._metric not in known:
-            raise RecipeError([f"no metric '{self._metric}' for this task{nearest(self._metric, known)}"])
+        if self.asked_metric is not None and self.asked_metric not in known:
+            raise RecipeError([f"no metric '{self.asked_metric}' for this task{nearest(self.asked_metric, known)}"])
         share = float((data.train.targets == 1).double().mean()) if data.task.binary else None
-        return self._metric or headline(data.task, positive_share=share)
+        return self.asked_metric or headline(data.task, positive_share=share)
 
     @property
     def larger_is_better(self) -> bool:
         """Whether more of the metric is better."""
         return SHOWN[self.metric].better == "higher"
+
+    def retry_failed(self) -> None:
+        """Take runs that failed up to now for runs that are still to be made; each goes on where it was saved last."""
+        self._again |= {self._path(one.folder.name).name for one in self.outcomes() if one.status == "failed"}
 
     def outcomes(self) -> list[Outcome]:
         """Every run of this folder that came to its end, by any process, in order of name and seed."""
@@ -218,7 +224,8 @@ class Study:
         for path in sorted((self.folder / "outcomes").glob("*.json")):
             if path.stem not in self._known:
                 self._known[path.stem] = self._outcome(path)
-            found.append(self._known[path.stem])
+            if path.name not in self._again:
+                found.append(self._known[path.stem])
         return sorted(found, key=lambda one: (one.arm, one.seed))
 
     def stored(
@@ -226,7 +233,7 @@ class Study:
     ) -> Outcome | None:
         """The outcome of a run that is done, else None."""
         path = self._path(self.name(arm, seed, rows=rows, held=held))
-        if not path.exists():
+        if not path.exists() or path.name in self._again:
             return None
         outcome = self._outcome(path)
         if _plain(outcome.patch) != _plain(arm.patch):
@@ -306,6 +313,8 @@ class Study:
             store.write_file(self._path(name).with_suffix(".rows"), store.pack_tensors(saved))
         values["seconds"] = round(clock.monotonic() - began, 3)
         store.write_json(self._path(name), values)
+        self._again.discard(self._path(name).name)
+        self._known.pop(name, None)
         return self._outcome(self._path(name))
 
     def _job(
@@ -314,11 +323,13 @@ class Study:
         recipe = self.recipe.patched({**arm.patch, "seed": int(seed)})
         data, judge = self._parts(recipe, rows, held)
         model: nn.Module | None = None if self.model is None else self.model()
+        if _is_done(folder, recipe):  # killed between the end of the run and its outcome
+            return Run(folder).results, store.unpack_tensors((folder / "rows.safetensors").read_bytes())
         plan, tutor = taught(plan_for(recipe, data, self.device, model), data, self.device)
         data = rewritten(data, plan.many("batch"), cache=cache_folder() / "variants", device=self.device)
         _, resumed = choose_folder(folder, data, plan)
-        # What pre-flight looks at differs with the arm and hardly with the seed: one look an arm and process.
-        lean = Lean(judge, preflight=arm.name not in self._flown, calibrate=self.calibrate)
+        # Pre-flight looks at data and model, and takes as long as a short run: the first run of a process tells enough.
+        lean = Lean(judge, preflight=not self.looked, calibrate=self.calibrate)
         said = str(self.source) if isinstance(self.source, str | Path) else ""
         deterministic = bool(plan["numerics.deterministic"])
         with (
@@ -344,13 +355,13 @@ class Study:
             finally:
                 if late is not None:
                     late.cancel()
-        self._flown.add(arm.name)
+        self.looked = True
         return run.results, store.unpack_tensors((folder / "rows.safetensors").read_bytes())
 
     def _parts(self, recipe: Recipe, rows: Any, held: Any) -> tuple[Data, Any]:
         """The data of a run (its training rows, the validation rows that pick) and the part that judges it."""
         data = self.data_for(recipe)
-        rows = self._rows if rows is None else rows
+        rows = self.rows if rows is None else rows
         if held is None:
             pick, judge = halves(data.valid, seed=self.split)
             base = self.data if data is not self.data else data
@@ -437,6 +448,12 @@ def _share(folder: Path) -> float:
     total, _ = plan.steps(int(plan.data["samples"]["train"]))
     steps = [int(p.name) for p in (folder / "checkpoints").glob("*") if p.name.isdigit()]
     return max(steps, default=0) / total
+
+
+def _is_done(folder: Path, recipe: Recipe) -> bool:
+    if not (folder / "rows.safetensors").exists() or Run(folder).status != "finished":
+        return False
+    return Recipe.read(folder / "recipe.toml").to_toml() == recipe.to_toml()
 
 
 def _plain(values: Any) -> Any:

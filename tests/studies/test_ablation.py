@@ -10,6 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 import goodfit
+from goodfit import job
 from goodfit.cli import app
 from goodfit.errors import GoodfitError, RecipeError
 from goodfit.job import plan_for, read_data
@@ -25,6 +26,12 @@ from goodfit.studies.space import Choice, Range, space_from
 
 QUICK = Recipe(model={"name": "mlp", "width": 8}, epochs=1)
 SILENT = Screen.silent()
+
+
+@pytest.fixture(autouse=True)
+def without_preflight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pre-flight costs each study as much as several of these runs, and has tests of its own."""
+    monkeypatch.setattr(job, "preflight", lambda *_, **__: [])
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +82,7 @@ def test_a_ladder_adds_one_technique_to_the_rung_below(digits: Plan) -> None:
 
 
 def test_a_technique_that_helps_is_found_and_one_that_does_nothing_is_not(tmp_path: Path) -> None:
-    recipe = QUICK.patched({"epochs": 8})
+    recipe = QUICK.patched({"epochs": 4, "optimizer.lr": 0.03})
     made = ablate(
         "iris",
         arms={"far too slow": {"optimizer.lr": 1e-6}, "weak noise": {"batch.noise": True, "batch.noise.std": 1e-9}},
@@ -150,8 +157,8 @@ def test_a_budget_too_small_for_one_pair_says_what_it_would_take_and_keeps_what_
 
 def test_a_budget_is_kept(tmp_path: Path) -> None:
     recipe = QUICK.patched({"epochs": 20})
-    made = ablate("iris", toggle=["label_smoothing"], recipe=recipe, budget=8, seeds=50, out=tmp_path, screen=SILENT)
-    assert made.seconds < 8 + 1
+    made = ablate("iris", toggle=["label_smoothing"], recipe=recipe, budget=5, seeds=50, out=tmp_path, screen=SILENT)
+    assert made.seconds < 5 + 1
     assert "budget" in made.ended
     assert 1 <= made.findings[0].seeds < 50
 
@@ -214,6 +221,8 @@ def test_edges_and_flipping_ranks_are_warned_of() -> None:
 def test_every_method_searches_and_resumes(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("optuna", reason="the extra 'search' is not installed")
     recipe = QUICK.patched({"epochs": 2})
+    if method != "grid":  # two pictures of one kind prove no more than one
+        monkeypatch.setattr(search, "write_search", lambda *_, **__: tmp_path)
     asked = {"over": {"optimizer.lr": Range(1e-4, 1e-1, log=True), "model.width": [4, 8]}, "recipe": recipe}
     asked |= {"method": method, "trials": 4, "confirm": 2, "out": tmp_path, "screen": SILENT}
     if method != "tpe":
@@ -230,7 +239,7 @@ def test_every_method_searches_and_resumes(method: str, tmp_path: Path, monkeypa
 
 def test_a_winner_is_recommended_only_where_fresh_seeds_confirm_it(tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="the extra 'search' is not installed")
-    recipe = QUICK.patched({"epochs": 6, "optimizer.lr": 1e-6})
+    recipe = QUICK.patched({"epochs": 3, "optimizer.lr": 1e-6})
     made = tune(
         "iris", over={"optimizer.lr": [1e-5, 0.03]}, method="grid", recipe=recipe, metric="log_loss", confirm=6,
         out=tmp_path, screen=SILENT,

@@ -34,9 +34,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_lr_draws_suggests_and_writes_a_page(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, _ = typed(monkeypatch, capsys, "lr", "wine", "--points", "40", "--repeats", "2", *LEAN[2:])
+    code, out, _ = typed(monkeypatch, capsys, "lr", "iris", "--points", "30", "--repeats", "2", *LEAN[2:])
     assert code == 0
-    assert "goodfit train wine --set model.name=linear --set optimizer.lr=" in out
+    assert "goodfit train iris --set model.name=linear --set optimizer.lr=" in out
     assert max(map(len, out.splitlines())) <= 80
     (made,) = here.glob("runs/*/lr.json")
     assert f"optimizer.lr={json.loads(made.read_text())['patch']['optimizer.lr']:g}" in out

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -20,7 +19,9 @@ from goodfit.run import Run
 from goodfit.screen import Screen
 from goodfit.soup import soup
 from goodfit.studies import Arm, Study
+from goodfit.studies import crew as crew_module
 from goodfit.studies import study as module
+from goodfit.studies.crew import Crew, Wanted, crew
 from goodfit.studies.rows import halves, subset
 from goodfit.studies.study import Busy, OutOfTime, Pruned
 from goodfit.types import Tensors
@@ -153,39 +154,59 @@ def test_a_run_that_another_process_has_is_busy(made: Study) -> None:
     assert made.run(Arm("busy"), 0, wait=False).status == "finished"
 
 
-CROWD = 3
-WORKER = """
-import json, os, sys
-from goodfit.recipe import Recipe
-from goodfit.screen import Screen
-from goodfit.studies import Arm, Study
-from goodfit.studies import study as module
-folder, trained = sys.argv[1], []
-make = module.Study._train
-def counted(self, arm, seed, *more):
-    trained.append((arm.name, seed))
-    return make(self, arm, seed, *more)
-module.Study._train = counted
-recipe = Recipe(model={"name": "mlp", "width": 8}, epochs=1)
-study = Study(folder, "iris", recipe, screen=Screen.silent())
-values = {f"{a}-{s}": study.run(Arm(a, {"loss.label_smoothing": x}), s).value
-          for s in range(3) for a, x in (("one", 0.1), ("two", 0.2))}
-print(json.dumps([trained, values]))
-"""
+def test_processes_on_one_study_lose_no_run_and_repeat_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two beside this one, since each takes seconds to start; the file system's claims know no number."""
+    monkeypatch.setattr(crew_module, "WORTH", 0.0)
+    study = Study(tmp_path, "iris", QUICK, screen=Screen.silent())
+    wanted = [Wanted(Arm(a, {"loss.label_smoothing": x}), s) for s in range(3) for a, x in (("one", 0.1), ("two", 0.2))]
+    alone = Study(tmp_path / "alone", "iris", QUICK, screen=Screen.silent()).run(wanted[0].arm, 0)
+    with crew(study, at_once=3, size=3) as others:
+        others.call(wanted, seconds=1.0)
+        members = list(others.members)
+        assert len(members) == 2
+        give_up = time.monotonic() + 120
+        while len(study.outcomes()) < 2 and time.monotonic() < give_up:  # what this process did not make
+            time.sleep(0.1)
+        assert study.outcomes()
+        values = {(one.arm.name, one.seed): study.run(one.arm, one.seed).value for one in wanted}
+    assert all(member.poll() is not None for member in members)
+    assert {(one.arm, one.seed): one.value for one in study.outcomes()} == values
+    assert len(list((tmp_path / "runs").iterdir())) == 6
+    # Whoever made it, it is the same run.
+    assert Run(study.run(wanted[0].arm, 0).folder).results["digest"] == Run(alone.folder).results["digest"]
 
 
-def test_processes_on_one_study_lose_no_run_and_repeat_none(tmp_path: Path) -> None:
-    """Three of them, since each takes seconds to start; with CROWD = 8 it is the same."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    crowd = [
-        subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=env)
-        for _ in range(CROWD)
-    ]
-    said = [json.loads(one.communicate(timeout=300)[0].strip().split("\n")[-1]) for one in crowd]
-    assert all(one.returncode == 0 for one in crowd)
-    trained = sorted(tuple(one) for trained, _ in said for one in trained)
-    assert trained == [(arm, seed) for arm in ("one", "two") for seed in range(3)]
-    assert all(values == said[0][1] for _, values in said)
+def test_a_crew_is_for_sources_that_others_can_read_and_work_that_is_worth_it(made: Study, tmp_path: Path) -> None:
+    assert Crew(made, at_once=1, size=4).size == 1
+    x = (np.random.default_rng(0).normal(size=(60, 3)), np.arange(60) % 2)
+    assert Crew(Study(tmp_path, x, QUICK, screen=Screen.silent()), at_once=4, size=4).size == 1
+    beside = Crew(made, at_once=4, size=2)
+    beside.call([], seconds=crew_module.WORTH - 1)
+    assert (beside.size, beside.members) == (2, [])
+
+
+def test_a_failed_run_is_made_again_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Study(tmp_path, "iris", QUICK, screen=Screen.silent())
+    monkeypatch.setattr(module.Job, "run", lambda *_: (_ for _ in ()).throw(MemoryError("no room")))
+    assert study.run(Arm("default"), 0).error == "MemoryError: no room"
+    monkeypatch.undo()
+    again = Study(tmp_path, "iris", QUICK, screen=Screen.silent())
+    assert again.run(Arm("default"), 0).status == "failed"
+    again.retry_failed()
+    assert again.outcomes() == []
+    assert again.run(Arm("default"), 0).status == "finished"
+    assert [one.status for one in again.outcomes()] == ["finished"]
+
+
+def test_a_run_whose_process_was_killed_before_its_outcome_is_not_made_again(
+    made: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = Arm("late", {"loss.label_smoothing": 0.05})
+    first = made.run(late, 0)
+    (made.folder / "outcomes" / "late-0.json").unlink()
+    again = Study(made.folder, "iris", QUICK, screen=Screen.silent())
+    monkeypatch.setattr(module.Job, "run", lambda *_: pytest.fail("trained again"))
+    assert again.run(late, 0).metrics == first.metrics
 
 
 def test_an_ensemble_and_a_soup_are_made_of_a_studys_runs(tmp_path: Path) -> None:

@@ -465,7 +465,7 @@ def named(name: str, text: str, says: str = "") -> None:
 named("of markup", "<script>alert(1)</script>")
 named("of a handler", '" onmouseover="alert(1)')
 named("of a closing style", "</style><img src=//evil>")
-named("of a path", "../../../../tmp/pwned")
+named("of a path", "../../../../var/pwned")
 named("of an absolute path", "/etc/cron.d/pwned")
 named("of control characters", f"x{ESC}y")
 named("of a right-to-left mark", f"x{RLO}")
@@ -552,7 +552,7 @@ run(
 run(
     "with a report that links outside", replaced("report.html", lambda p: p.symlink_to("../pwned")), REPORT, "is a link"
 )
-run("with checkpoints that link outside", replaced("checkpoints", lambda p: p.symlink_to("/tmp")), CHECK, "is a link")
+run("with checkpoints that link outside", replaced("checkpoints", lambda p: p.symlink_to("/var")), CHECK, "is a link")
 run("with a model that links outside", replaced("model", lambda p: p.symlink_to("/")), PREDICT, "is a link")
 run("with a pipe for results", replaced("results.json", os.mkfifo), REPORT, "is a named pipe")
 run("with a pipe nobody asked for", lambda f: os.mkfifo(f / "x"), CHECK, "is a named pipe")

@@ -1,4 +1,4 @@
-"""What must hold for every input: parsers, splits, samplers, stores and names. ``make properties`` tries 50,000 each."""
+"""What must hold for every input: parsers, splits, samplers, stores, names. ``make properties`` tries 50,000 each."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_a_name_adds_nothing_but_text_to_a_page(name: str) -> None:
 @tried
 @given(st.lists(HOSTILE, min_size=1, max_size=4), st.lists(HOSTILE, min_size=1, max_size=3, unique=True))
 def test_no_cell_of_a_written_csv_begins_as_a_formula(cells: list[str], names: list[str]) -> None:
-    frame = pd.DataFrame({name: cells for name in names})
+    frame = pd.DataFrame({name: cells for name in names}, dtype=object)
     with tempfile.TemporaryDirectory() as folder:
         store.write_table(Path(folder) / "t.csv", frame)
         text = (Path(folder) / "t.csv").read_bytes().decode()

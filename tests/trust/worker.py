@@ -41,7 +41,11 @@ class Watch:
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.on:
             return
-        if (event in PROGRAMS and not (self.children and self.is_reader(event, arguments))) or event in NETWORK or event in ("pickle.find_class"):
+        if (
+            (event in PROGRAMS and not (self.children and self.is_reader(event, arguments)))
+            or event in NETWORK
+            or event in ("pickle.find_class")
+        ):
             self.seen.append(f"{event} {arguments!r}"[:300])
         elif event == "open" and isinstance(arguments[0], str | bytes) and isinstance(arguments[2], int):
             if arguments[2] & WRITING and not self.inside(arguments[0]):

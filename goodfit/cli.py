@@ -485,7 +485,7 @@ def main() -> None:
         warnings.showwarning = shown
 
 
-def _warned(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+def _warned(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any) -> None:
     """Print a warning of ours as a line of ours, and all others as Python does."""
     if category.__module__.startswith("goodfit."):
         _complain(f"goodfit: {message}")

@@ -147,8 +147,8 @@ class Proof:
 def proved(finding: Finding, kit: Kit | None, why: str) -> Finding:
     """The finding with what a replay showed in its ``proof``.
 
-    A fix that makes things worse takes one step of severity away (error, warning, advice) from what a rule inferred. What
-    it counted stays: gradients used twice, say, are a larger step, which may well be faster for some dozens of steps.
+    A fix that makes things worse takes one step of severity away (error, warning, advice) from what a rule inferred.
+    What it counted stays: gradients used twice, say, are a larger step, which may be faster for some dozens of steps.
     why: no replay was possible.
     """
     fix = FIXES.get(finding.rule)

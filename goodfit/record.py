@@ -83,7 +83,7 @@ class Recorder:
             self.say(f"  metrics were not written, and will be at the next validation: {error}")
 
     def complete(self) -> None:
-        """Have every line in the file, and on the disk itself: lines that were appended need not be. Raises RunError."""
+        """Have every line in the file, and on the disk, where appended ones need not be. Raises RunError."""
         store.write_file(self.path, self.written)
         self._behind = False
 

@@ -387,8 +387,7 @@ def probe(folder: Path, *, keep: bool = True) -> None:
     try:
         write_file(test, b"probe")
     except RunError as error:
-        assert isinstance(error.__cause__, OSError)
-        raise _refused(folder, error.__cause__) from error
+        raise RunError(str(error).replace(str(test), str(folder), 1)) from error
     with contextlib.suppress(OSError):
         disk.remove(test)
         for one in made if not keep else ():

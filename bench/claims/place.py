@@ -121,6 +121,7 @@ class Place:
     ) -> list[Arm]:
         """Each arm with the best of these values, by the rows that pick; the same values and seed for every arm."""
         made = []
+        values = values[:2] if self.steps else values
         for name, patch in arms.items():
             tried = []
             for value in values:

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test format bench bench-check torture properties fuzz soak clean
+.PHONY: demo test format bench bench-check bench-claims torture properties fuzz soak clean
 
 demo: .venv/installed
 	$(BIN)/goodfit train digits
@@ -22,6 +22,9 @@ bench: .venv/installed
 
 bench-check: .venv/installed
 	$(BIN)/python -m bench.check.main
+
+bench-claims: .venv/installed
+	$(BIN)/python -m bench.claims
 
 torture: .venv/tested
 	$(BIN)/python -m bench.torture

@@ -166,7 +166,13 @@ def _pages() -> Iterator[tuple[str, Page]]:
     for rule in (*RULES, *LIVE_RULES, *REPLICA_RULES, *RUN_RULES):
         yield rule.name, partial(_doc_page, f"{rule.name} (rule)", rule)
     yield "metrics", partial(_list_page, "metrics", "What a model is judged by:", METRICS)
-    yield "rules", partial(_rules_page, {"Before a training": RULES, "In any training (goodfit check)": LIVE_RULES})
+    groups = {
+        "Before a training": RULES,
+        "In any training (goodfit check)": LIVE_RULES,
+        "Of several processes together": REPLICA_RULES,
+        "After a training of goodfit's": RUN_RULES,
+    }
+    yield "rules", partial(_rules_page, groups)
     yield "run", partial(_class_page, RunSettings, "run", "run")
     yield "distributed", partial(_doc_page, "distributed", distributed)
 

@@ -622,7 +622,7 @@ def test_a_process_that_fails_ends_the_other_with_its_rank_and_step_and_the_run_
     assert told["error"].startswith("rank 1 failed at step 8: RuntimeError: a wire came loose; all processes stop")
     assert told["told"]
     assert time.monotonic() - began < 30
-    assert Run(tmp_path / "run", model=Falling()).status == "running"
+    assert Run(tmp_path / "run", model=Falling()).status == "interrupted"
 
 
 def test_a_process_that_is_killed_is_named_too(tmp_path: Path) -> None:

@@ -79,8 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             left.append(claim.name)
             continue
         told = judge(made.findings)
-        for one in told:
-            print(f"  {one.finding.what}: {page.number(one.interval.mean, sign=True)} {one.finding.metric}, {one.word}")
+        for each in told:
+            found = f"{page.number(each.interval.mean, sign=True)} {each.finding.metric}, {each.word}"
+            print(f"  {each.finding.what}: {found}")
         print(f"  {overall(told)}, {made.seconds:.0f} s", flush=True)
         if not asked.quick:
             page.keep(made)

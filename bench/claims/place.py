@@ -135,7 +135,9 @@ class Place:
                     tried.append((one.picked if study.picks_larger else -one.picked, -values.index(value)))
             best = values[-max(tried)[1]]
             self.say(f"    {name}: {key} = {best:g}, the best of {len(values)}")
-            made.append(Arm(f"{name} {key}={best:g}", {**patch, key: best}))
+            # What lies beyond the edge was not tried, and a reader should know.
+            edge = ", the grid's edge" if best in (min(values), max(values)) else ""
+            made.append(Arm(f"{name} {key}={best:g}{edge}", {**patch, key: best}))
         return made
 
     def pairs(

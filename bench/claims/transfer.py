@@ -14,7 +14,7 @@ from goodfit.studies import Arm
 
 FROM, TO = (0, 1, 2, 5, 6, 8, 9), (3, 4, 7)
 """Classes of CIFAR-10: aeroplane, automobile, bird, dog, frog, ship, truck; and cat, deer, horse."""
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 NET: Mapping[str, Any] = {**CNN, "model.width": 24, "optimizer.name": "adamw", "optimizer.lr": 3e-3}
 
 
@@ -136,7 +136,7 @@ CLAIMS = (
         "images for training, 360 that judge",
         how="a small cnn, 150 steps; all layers learn on, lower ones more slowly, against new weights; both with "
         "the best of "
-        "three rates, chosen by one run each on rows that do not judge",
+        "four rates, chosen by one run each on rows that do not judge",
         measure=transfer,
         pairs=8,
         minutes=2.5,
@@ -151,7 +151,7 @@ CLAIMS = (
         data="as for transfer, with 120 images",
         how="a layer thaws every fifth of 150 steps, against all layers at once and against the head alone, each "
         "with "
-        "the best of three rates as above",
+        "the best of four rates as above",
         measure=unfreezing,
         pairs=10,
         minutes=1.5,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -96,6 +97,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {"recipe": recipe, "table": table,
 def small_run() -> Path:
     """A finished run without a manifest, as a stranger may make one; it is made once."""
     folder = Path(tempfile.mkdtemp(prefix="goodfit-fuzz-")) / "run"
+    atexit.register(shutil.rmtree, folder.parent, ignore_errors=True)
     inputs = torch.arange(180, dtype=torch.float32).reshape(60, 3).sin().numpy()
     made = Recipe(epochs=1, model={"name": "mlp", "width": 4}, numerics={"precision": "fp32"})
     screen, device = Screen.silent(), torch.device("cpu")

@@ -20,7 +20,7 @@ from goodfit.recipe import Recipe
 from goodfit.screen import Screen
 from goodfit.screen import clock as shown_time
 from goodfit.studies.ablation import TUNING_SEED, ablate, seconds_from, study_folder
-from goodfit.studies.search_page import write_search
+from goodfit.studies.search_page import valued_by, write_search
 from goodfit.studies.space import Choice, Range, Space, space_from
 from goodfit.studies.study import Arm, OutOfTime, Pruned, Study
 from goodfit.studies.verdicts import Ablation
@@ -47,7 +47,8 @@ class Trial:
 class Search:
     """What a search found. best: the trial. confirmed: the winner against the default with fresh seeds.
 
-    recommended: the patch to use, empty where the default is as good as anything that was found.
+    recommended: the patch to use, empty where the default is as good as anything that was found. metric: what the
+    confirmation is judged by. picked_by: what a trial's value is.
     """
 
     trials: Sequence[Trial]
@@ -60,6 +61,7 @@ class Search:
     metric: str
     folder: Path
     page: Path | None = None
+    picked_by: str = ""
 
 
 def tune(
@@ -142,8 +144,9 @@ def tune(
     except GoodfitError as late:
         word, sentence = "open", f"not confirmed: {late}"
     made = Search(
-        found, best, importance, cautions, confirmed, patch if word == "helps" else {}, sentence, study.metric, folder
-    )
+        found, best, importance, cautions, confirmed, patch if word == "helps" else {}, sentence, study.metric, folder,
+        picked_by=study.picks_name,
+    )  # fmt: skip
     return replace(made, page=write_search(made, space, source=study.typed, larger=study.picks_larger))
 
 
@@ -168,7 +171,7 @@ class _Search:
 
     def go(self) -> str:
         """Make trials until there are enough; returns why it ended."""
-        by = f"{self.count} trials by {self.study.picks_name}"
+        by = f"{self.count} trials by {valued_by(self.study.picks_name)}"
         self.screen.heading(f"Search  {self.method}, {by}, into {self.study.folder}")
         spent: list[float] = []
         while True:

@@ -57,10 +57,21 @@ def write_search(made: Search, space: Space, *, source: str, larger: bool) -> Pa
             pictures=pictures,
             tables=tables,
             commands=use,
-            note="Trials share one seed and are valued by the validation rows that pick weights. The best of many is "
+            note=f"Trials share one seed; the value is {valued_by(made.picked_by)}, on the validation rows that pick "
+            "weights. The best of many is "
             "flattered by its luck, so it was set beside the default on other rows, with other seeds.",
         ),
     )
+
+
+def valued_by(name: str) -> str:
+    """What picks weights and trials, in words.
+
+    >>> valued_by("accuracy_then_log_loss")
+    'accuracy (ties: log loss, worth less than a row)'
+    """
+    first, then, second = name.replace("_", " ").partition(" then ")
+    return f"{first} (ties: {second}, worth less than a row)" if then else first
 
 
 def slices(made: Search, space: Space) -> str:
@@ -80,6 +91,8 @@ def slices(made: Search, space: Space) -> str:
         else:
             axes.set_xticks(range(len(one.values)), [_text(v).replace("$", "\\$") for v in one.values])
         axes.set_xlabel(key, color=MUTED)
+        if place == 0:
+            axes.set_ylabel("value", color=MUTED)
         axes.tick_params(colors=INK)
         axes.grid(color=GRID, linewidth=0.8)
     return svg(figure)

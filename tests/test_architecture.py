@@ -166,8 +166,20 @@ def test_files_do_not_import_each_other_in_a_circle() -> None:
         visit(name, ())
 
 
-HEAVY = ("pandas", "sklearn", "matplotlib", "scipy", "torchvision", "pyarrow", "rich", "typer", "timm", "transformers",
-         "optuna", "sqlalchemy")
+HEAVY = (
+    "pandas",
+    "sklearn",
+    "matplotlib",
+    "scipy",
+    "torchvision",
+    "pyarrow",
+    "rich",
+    "typer",
+    "timm",
+    "transformers",
+    "optuna",
+    "sqlalchemy",
+)
 
 
 def loaded(code: str) -> set[str]:

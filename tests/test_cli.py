@@ -560,6 +560,8 @@ def test_sigterm_saves_the_run_and_prints_the_command_that_goes_on() -> None:
 def test_ctrl_c_prints_a_command_that_resumes_and_finishes(say: Callable[..., Said]) -> None:
     words = ["train", "iris", *QUICK[2:], "--set", "epochs=900 steps", "--set", "stopping.name=none"]
     process = start(*words)
+    assert process.stdout is not None
+    next(line for line in process.stdout if line.lstrip().startswith("step"))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130

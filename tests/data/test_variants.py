@@ -112,7 +112,7 @@ def test_an_interrupted_job_goes_on_where_it_was_cut_off(tmp_path: Path) -> None
     assert sum(map(len, CALLS)) == len(lines) - 50
     assert torch.equal(whole.train.variants["louder"], again.train.variants["louder"])
     assert sorted(path.read_bytes().splitlines()) == sorted(line.rstrip() for line in lines)
-    assert all(set(json.loads(line)) == {"text", "variants"} for line in path.read_bytes().splitlines())
+    assert all(set(json.loads(line)) == {"text", "variants", "crc"} for line in path.read_bytes().splitlines())
 
 
 def test_progress_is_told_where_it_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

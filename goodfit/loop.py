@@ -32,6 +32,10 @@ from goodfit.techniques.views import View, averaged
 from goodfit.types import Batch, Inputs, Moment, Part, to_device
 
 
+COPIED = 2**16
+"""Numbers in a buffer of a model that is put back when a step is refused; larger ones are not."""
+
+
 @dataclass(frozen=True)
 class Slots:
     """The techniques of one run, in the order of a training step."""
@@ -90,7 +94,8 @@ class State:
 
     @torch.no_grad()
     def begin_step(self) -> None:
-        """Remember the buffers (running statistics): a forward pass changes them before it is known to be sound."""
+        """Remember the small buffers (running statistics): a forward pass changes them before it is known to be
+        sound. Large ones are tables and masks, which copies at every step would cost time for nothing."""
         self.phase = "forward"
         now = self._buffers()
         try:
@@ -115,7 +120,8 @@ class State:
         return True
 
     def _buffers(self) -> list[Tensor]:
-        return [buffer for held, name in self._places if (buffer := held[name]) is not None]
+        found = (held[name] for held, name in self._places)
+        return [buffer for buffer in found if buffer is not None and buffer.numel() <= COPIED]
 
     @contextmanager
     def predicting(self) -> Iterator[None]:

@@ -31,7 +31,6 @@ from goodfit.techniques.transfer import thaw
 from goodfit.techniques.views import View, averaged
 from goodfit.types import Batch, Inputs, Moment, Part, to_device
 
-
 COPIED = 2**16
 """Numbers in a buffer of a model that is put back when a step is refused; larger ones are not."""
 

@@ -126,7 +126,9 @@ def read_sweeps(rates: Sequence[float], sweeps: Sequence[Sequence[float]]) -> Re
     if fall < max(5 * noise, 0.01 * abs(first)):
         return Reading(**shown, reason=_flat(fall, noise))
     slope = slopes(places, middle)
-    steepest = int(np.argmin(slope[: bottom + 1]))
+    # The first averages are of a few batches, and their ups and downs are steep; so it counts once a tenth is gained.
+    begun = int(np.argmax(middle[started : bottom + 1] <= first - 0.1 * fall)) + started
+    steepest = begun + int(np.argmin(slope[begun : bottom + 1]))
     after = np.flatnonzero(middle[bottom:] > middle[bottom] + RISES * fall)
     turn = bottom + int(after[0]) if len(after) else None
     if turn is None and alive < len(rates):

@@ -22,9 +22,13 @@ def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     """Every test works in a folder of its own and remembers nothing for the next."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    generator = torch.get_rng_state()
+    generator, threads, precision = torch.get_rng_state(), torch.get_num_threads(), torch.get_float32_matmul_precision()
+    exact = torch.are_deterministic_algorithms_enabled()
     yield
     torch.set_rng_state(generator)
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(precision)
+    torch.use_deterministic_algorithms(exact)
 
 
 @pytest.fixture

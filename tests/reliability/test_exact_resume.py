@@ -150,6 +150,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         )
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 def test_loader_workers_may_change_between_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = {"epochs": 2, "batch.crop": False, "batch.mixup.alpha": None}
     little.train(tmp_path / "whole", source=Pictures(), **few)

@@ -350,7 +350,7 @@ class Job:
     not_deterministic: Sequence[str] = ()
     lean: Lean | None = None
     start: Mapping[str, str] = field(default_factory=dict)
-    saver: Saver = field(init=False)
+    saver: Saver | None = field(default=None, init=False)
 
     def run(self, resumed: bool) -> Run:
         """Do everything and return the finished run."""
@@ -439,6 +439,11 @@ class Job:
         finish = self.finish if self.lean is None else self.finish_lean
         world.on_first(lambda: finish(state, slots, ended, recorder, time.monotonic() - began))
         return Run(self.folder, model=self.own_model, data=data)
+
+    @property
+    def resumes(self) -> list[dict[str, Any]]:
+        """Where this run was taken up again, and how exactly."""
+        return [] if self.saver is None else self.saver.resumes
 
     @property
     def loose(self) -> list[str]:
@@ -764,8 +769,9 @@ class Job:
         code = 128 + (self.signals.requested or signal.SIGTERM)
         if self.world.rank:
             return Elsewhere(f"stopped at step {step:,}", code)
-        with suppress(RunError):  # without it the run counts as interrupted all the same: nobody holds it
-            store.write_sealed(self.folder / "status.json", {"status": "interrupted", "resumes": self.saver.resumes})
+        if self.saver is not None:  # else this process had not taken the run up yet
+            with suppress(RunError):  # without it the run counts as interrupted all the same: nobody holds it
+                store.write_sealed(self.folder / "status.json", {"status": "interrupted", "resumes": self.resumes})
         return Interrupted(
             f"stopped at step {step:,}, {'saved in' if saved else 'NOT saved (above) in'} {self.folder}; "
             f"the same command goes on from {'there' if saved else 'the checkpoint before'}:\n  "
@@ -806,7 +812,7 @@ class Job:
         results["steps"] = state.step
         results["skipped"] = state.skipped
         results["refused"] = state.refused
-        results["resumes"] = self.saver.resumes
+        results["resumes"] = self.resumes
         results |= self.numbers_of_training(state, slots)
         if state.history:
             _, metric = metrics_for(data)
@@ -833,7 +839,7 @@ class Job:
         report = write_report(self.folder)
         store.prune(self.folder / "checkpoints", keep=1)
         store.list_files(self.folder)
-        store.write_sealed(self.folder / "status.json", {"status": "finished", "resumes": self.saver.resumes})
+        store.write_sealed(self.folder / "status.json", {"status": "finished", "resumes": self.resumes})
         screen.results(results, self.folder, report, source=self.source, then=what_next(self.folder)[:2])
 
     def finish_lean(self, state: State, slots: Slots, ended: str, recorder: Recorder, seconds: float) -> None:

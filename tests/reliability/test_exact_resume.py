@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from bench.torture import little
 from goodfit import job, loop, record, report, store
 from goodfit.errors import GoodfitError, RunError
+from goodfit.interrupt import Interrupted, Leave
 from goodfit.recipe import Recipe
 from goodfit.report import charts
 from goodfit.run import Run
@@ -161,6 +162,22 @@ def test_loader_workers_may_change_between_restarts(tmp_path: Path, monkeypatch:
         crash(monkeypatch, loop, "train_step", nth(number), again)
     little.train(tmp_path / "torn", source=Pictures(), data__workers=2, **few)
     assert little.outcome(tmp_path / "torn") == little.outcome(tmp_path / "whole")
+
+
+def test_a_signal_before_a_run_is_taken_up_again_says_where_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(_: job.Job) -> nn.Module:
+        raise Leave
+
+    monkeypatch.setattr(record, "SAVE_EVERY", 0.0)
+    crash(monkeypatch, loop, "train_step", nth(4), lambda: little.train(tmp_path / "run", epochs=2))
+    with monkeypatch.context() as patch:
+        patch.setattr(job.Job, "make_model", leave)
+        with pytest.raises(Interrupted, match="the same command goes on from there"):
+            little.train(tmp_path / "run", epochs=2)
+    little.train(tmp_path / "run", epochs=2)
+    assert Run(tmp_path / "run").status == "finished"
 
 
 def resumed_line(
